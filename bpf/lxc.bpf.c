@@ -12,6 +12,7 @@
 #if FAMILY == 6
 #include "nd.h"
 #endif
+#include "nodeport.h"
 #include "pkt.h"
 #include "policy.h"
 #include "verdict.h"
@@ -116,14 +117,33 @@ egress_track(struct __sk_buff *skb, struct pkt *p, const struct lb_result *lb, b
 	return OK;
 }
 
+/* A pod of another node asked for a service at this node's address: its reply has that address again. Where a device
+ * makes the outer headers this is done by the hook on the way out of it. */
+SEAM int egress_reply(struct __sk_buff *skb, struct pkt *p)
+{
+	return p ? nodeport_reply(skb, p) : -REASON_INVALID;
+}
+
 /* To a pod of another node, where the network knows no way there. */
 static __always_inline int egress_tunnel(struct __sk_buff *skb, struct pkt *p, struct lb_result *lb)
 {
+	/* DSR's ways are the fast ones. */
+	struct tunnel to = { .vni = cfg_ep_identity, .apart = cfg_lb_mode != LB_DSR };
+	int ret;
+
 	if (!lb->rev_nat_index) {
 		lb->vip = p->t.daddr;
 		lb->vip_port = p->t.sport;
 	}
-	return geneve_send(skb, p, lb, false, cfg_ep_identity);
+	ret = geneve_route(skb, p, lb, false, &to);
+	if (ret || p->redirect)
+		return ret;
+	if (!cfg_overlay_device && !lb->rev_nat_index) {
+		ret = egress_reply(skb, p);
+		if (ret)
+			return ret;
+	}
+	return geneve_push(skb, p, lb, false, &to);
 }
 
 static __always_inline void egress_tell_peer(struct pkt *p)

@@ -91,19 +91,7 @@ int HOOK_PROGRAM(from_netdev)(struct __sk_buff *skb)
 SEC("tc")
 int HOOK_PROGRAM(to_netdev)(struct __sk_buff *skb)
 {
-	HOOK_PACKET(p);
-	int ret = OK;
-
-	if (pkt_is_others(skb) || !p)
-		return HOOK_NEXT;
-	hook_begin(skb, p, HOOK_TO_NETDEV);
-	if (pkt_ethertype(skb) == bpf_htons(ETH_P_FAMILY) && !reply_is_done(skb)) {
-		ret = pkt_parse_l3(skb, p);
-		event_in(p);
-		if (!ret)
-			ret = nodeport_leave(skb, p, false);
-	}
-	return hook_end(skb, p, ret);
+	return nodeport_hook_out(skb, HOOK_TO_NETDEV, false);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

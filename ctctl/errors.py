@@ -111,7 +111,8 @@ class MissingLibraryError(UnsupportedError):
         if carried:
             super().__init__(f"{what}, which this build does not carry: install the wheel by pip, as 'ctctl[{extra}]'")
         else:
-            super().__init__(f"{what}: pip install 'ctctl[{extra}]'")
+            # Of this environment: another's pip, or Debian's, would refuse, or fetch what a stranger calls ctctl.
+            super().__init__(f"{what}: {sys.executable} -m pip install 'ctctl[{extra}]'")
 
 
 class VerifierError(KernelError):

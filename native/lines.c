@@ -408,7 +408,8 @@ static int take(const struct lines_op *op, struct place *in, uint8_t *row)
 		in->at += op->size;
 		return 1;
 	case LINES_BLANKS:
-		while (in->at < in->end && is_blank(*in->at))
+		/* LINES_STRICT: a string of JSON has no tab in it. */
+		while (in->at < in->end && (*in->at == ' ' || (*in->at == '\t' && !(op->flags & LINES_STRICT))))
 			in->at++;
 		return in->at - first >= (int64_t)op->count;
 	case LINES_DECIMAL:

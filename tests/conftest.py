@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,16 +11,19 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.leaks import take_inventory
+from tests.support.leaks import set_apart, take_inventory
 from tests.support.needs import lacking
 from tests.support.signals import as_in_a_fresh_shell, run_is_ending
 
 _MARKED = ("kernel", "lab")
 _NO_PARAMETERS = SimpleNamespace(params={})
 
-# How long an example takes, and how long it takes to make, says something about the machine only.
-settings.register_profile("ctctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ctctl")
+# How long an example takes, and how long it takes to make, says something about the machine only. The examples are the
+# same in every run: what a checkout's tests say is said of the checkout. New ones are `make test-random`'s to find.
+_ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", _ANY_MACHINE, derandomize=True, database=None)
+settings.register_profile("random", _ANY_MACHINE, print_blob=True)
+settings.load_profile(os.environ.get("CTCTL_TEST_EXAMPLES", "same"))
 #: What a user's shell may set and what would change what commands print.
 _FOREIGN_ENVIRONMENT = (
     *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"),
@@ -37,12 +39,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the first test (every module, every test) is not looked through again for garbage.
-
-    The leak check collects it twice a test, which took a tenth of the whole run.
-    """
-    gc.collect()
-    gc.freeze()
+    set_apart()
 
 
 @functools.cache

@@ -76,13 +76,13 @@ run ct list --node "$NODE_A"
 run ct list --node "$NODE_B"
 
 heading 'What happens to a flow: every hook it passes, live'
-printf '%s$ ctctl trace "tcp 10.64.0.36 > %s" --live --count 6 &\n$ ctctl lab exec pod1 -- curl http://%s/%s\n' \
-  "$dim" "$SERVER" "$SERVER" "$plain"
+printf "%s$ ctctl trace 'tcp 10.64.0.36 > %s' --live --count 6 --for 15s --node %s --node %s &\n%s" \
+  "$dim" "$SERVER" "$NODE_A" "$NODE_B" "$plain"
 "$CTCTL" trace "tcp 10.64.0.36 > $SERVER" --live --count 6 --for 15s --node "$NODE_A" --node "$NODE_B" \
   >"$work/trace" 2>"$work/trace.err" &
 tracer=$!
 wait_for_text "$work/trace.err"
-"$CTCTL" lab exec --name "$LAB" pod1 -- curl -sS "http://$SERVER/"
+run lab exec --name "$LAB" pod1 -- curl -sS "http://$SERVER/"
 wait "$tracer" || { cat "$work/trace.err" >&2; exit 1; }
 tracer=
 cat "$work/trace"

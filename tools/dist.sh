@@ -59,12 +59,15 @@ if want arm64; then
 fi
 
 # One executable file of this machine's wheel: make_pex FILE EXTRAS PACKAGE…
-# pex keeps PYTHONPATH and user packages out by itself, and does without a home that can be written. Copies, not links: two
-# packages (lightkube and its models) lie in one folder.
+# pex keeps PYTHONPATH and user packages out of what it starts, but not out of the interpreter that starts it, where a
+# sitecustomize or usercustomize of theirs would run before: hence -I. It does without a home that can be written. Copies,
+# not links: two packages (lightkube and its models) lie in one folder.
 make_pex() {
   tool pex
+  # What pex says of a home that cannot be written it would say of every command.
+  echo 'import warnings; warnings.filterwarnings("ignore", message="PEX_ROOT is configured")' >"$work/preamble.py"
   "$work/venv/bin/pex" "$(wheel_of "$(uname -m)")[$2]" "${@:3}" -o "$1" -e ctctl.cli.start:main \
-    --python-shebang '/usr/bin/env python3' --venv prepend --venv-site-packages-copies --no-emit-warnings >"$work/pex.log" 2>&1 || { tail -20 "$work/pex.log" >&2; exit 1; }
+    --python-shebang '/usr/bin/env -S python3 -I' --venv prepend --venv-site-packages-copies --preamble-file "$work/preamble.py" --no-emit-warnings >"$work/pex.log" 2>&1 || { tail -20 "$work/pex.log" >&2; exit 1; }
 }
 if want pex; then
   # linkify-it-py is named because pex 2.105 overlooks it (textual wants markdown-it-py[linkify]).
@@ -108,7 +111,8 @@ if want deb; then
   # What follows a tilde comes before what has none: 0.2.0rc1 before 0.2.0.
   debian_version=$(sed -E 's/(a|b|rc)[0-9]+$/~&/' <<<"$version")
   sed -e "s/@VERSION@/$debian_version/; s/@ARCH@/$arch/; s/@PYTHON@/3.$minor/; s/@NEXT@/3.$((minor + 1))/" packaging/control >"$tree/DEBIAN/control"
-  dpkg-deb -Zgzip --root-owner-group --build "$tree" "$out/ctctl_${version}_$arch.deb" >/dev/null
+  # Level 9, the usual one, takes three times as long for a hundredth.
+  dpkg-deb -Zgzip -z6 --root-owner-group --build "$tree" "$out/ctctl_${version}_$arch.deb" >/dev/null
   say "$out/ctctl_${version}_$arch.deb"
 fi
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Write docs/cli.md and docs/ctctl.1 from the command tree, so that they cannot disagree with --help.
+"""Write docs/cli.md, docs/ctctl.1 and ctctl/cli/tab.json from the command tree, so that they cannot disagree with it.
 
 Usage: tools/gen_docs.py [--check]     --check: write nothing, exit 1 if a file is out of date
 """
 
 from __future__ import annotations
 
+import inspect
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,16 @@ from typing import Any
 import typer
 
 from ctctl import __version__
+from ctctl.cli.cluster import below_of
+from ctctl.cli.commands import COMMANDS
+from ctctl.cli.complete import KNOWN, terms
 from ctctl.cli.main import EPILOG, app
+from ctctl.tables.query.parse import FIELD_NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 100
+#: No line of help is as long.
+WHOLE = 10_000
 
 
 def walk(command: Any, context: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -68,10 +76,83 @@ def man(commands: list[tuple[str, Any, Any]]) -> str:
     return "\n".join(out) + "\n"
 
 
+def tab(command: Any, context: Any) -> dict[str, Any]:
+    """What ``ctctl.cli.tab`` offers of a command, and of those below it."""
+    below = command.list_commands(context) if hasattr(command, "list_commands") else []
+    members = [command.get_command(context, name) for name in below]
+    return {
+        "help": listed_as(command, context),
+        "filter": filter_at(command.params),
+        "runs": runs() if command.context_settings.get("allow_extra_args") else None,
+        "options": [
+            {
+                # Those of --help come out of a set.
+                "names": sorted(parameter.opts, key=len) if parameter.name == "help" else names_of(parameter),
+                "help": " ".join((parameter.help or "").split()),
+                "multiple": parameter.multiple,
+                "takes": not (parameter.is_flag or parameter.count) and constants(parameter),
+            }
+            for parameter in command.get_params(context)
+            if parameter.param_type_name == "option" and not parameter.hidden
+        ],
+        "commands": {
+            name: tab(member, type(context)(member, info_name=name, parent=context))
+            for name, member in zip(below, members, strict=True)
+            if not member.hidden
+        },
+    }
+
+
+def runs() -> dict[str, list[str]]:
+    """The commands that follow ``ctctl cluster``, each with those of its own."""
+    return {name: list(below_of((name,))) for name in below_of(())}
+
+
+def filter_at(parameters: list[Any]) -> int | None:
+    """How many arguments stand in front of a filter, which is all the rest; None: the command takes none."""
+    arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
+    found = [at for at, one in enumerate(arguments) if completer_of(one) is terms]
+    single = found and all(argument.nargs == 1 for argument in arguments[: found[0]])
+    return found[0] if single and arguments[found[0]].nargs == -1 else None
+
+
+def names_of(parameter: Any) -> list[str]:
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
+def listed_as(command: Any, context: Any) -> str:
+    """The sentence beside a command's name where commands are listed."""
+    if context.parent is not None and context.parent.parent is None:
+        return COMMANDS[command.name].help
+    return " ".join(command.get_short_help_str(WHOLE).split())
+
+
+def constants(parameter: Any) -> list[str] | bool:
+    """The values of an option that are always the same; True where they are not."""
+    if parameter._custom_shell_complete is not None:
+        known = getattr(completer_of(parameter), KNOWN, None)
+        return list(known) if known is not None else True
+    choices = getattr(parameter.type, "choices", None)
+    return [getattr(choice, "value", choice) for choice in choices] if choices is not None else True
+
+
+def completer_of(parameter: Any) -> Any:
+    """The function that completes its values, which typer wraps twice; None: it has none."""
+    if parameter._custom_shell_complete is None:
+        return None
+    (found,) = inspect.getclosurevars(parameter._custom_shell_complete).nonlocals.values()
+    return inspect.unwrap(found)
+
+
 def main() -> int:
     commands = tree()
+    _, root, context = commands[0]
     stale = []
-    for name, text in (("docs/cli.md", markdown(commands)), ("docs/ctctl.1", man(commands))):
+    for name, text in (
+        ("docs/cli.md", markdown(commands)),
+        ("docs/ctctl.1", man(commands)),
+        ("ctctl/cli/tab.json", json.dumps({"fields": sorted(FIELD_NAMES)} | tab(root, context), indent=1) + "\n"),
+    ):
         path = ROOT / name
         if path.exists() and path.read_text() == text:
             continue

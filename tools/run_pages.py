@@ -88,12 +88,12 @@ def blocks(page: Path) -> Iterator[tuple[int, str, tuple[str, ...]]]:
         yield begin, "without an end", tuple(lines)
 
 
-def printed(command: str) -> list[str]:
-    """What a command prints: stdout and stderr, in the order in which they come."""
-    environment = {**os.environ, **ENVIRONMENT, "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"}
+def printed(command: str, programs: Path = ROOT / ".venv/bin", place: Path = ROOT) -> list[str]:
+    """What a command prints: stdout and stderr, in the order in which they come. ``programs``: where ctctl is."""
+    environment = {**os.environ, **ENVIRONMENT, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", command],
-        cwd=ROOT,
+        cwd=place,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -112,9 +112,9 @@ def matches(expected: tuple[str, ...], lines: list[str]) -> bool:
     return re.fullmatch("".join(parts), "".join(f"{line}\n" for line in lines)) is not None
 
 
-def check(place: Shown) -> str:
-    """A difference to read, or an empty string."""
-    lines = printed(place.command)
+def check(place: Shown, lines: list[str] | None = None) -> str:
+    """A difference to read, or an empty string. ``lines``: what was printed; None: as in the repository's root."""
+    lines = printed(place.command) if lines is None else lines
     if matches(place.output, lines):
         return ""
     difference = difflib.unified_diff(place.output, lines, f"{place.name}: {place.command}", "printed now", lineterm="")

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The wheel for arm64, run: Debian's Python for that machine under emulation lists a table as this machine's does, byte for
 # byte, by the wheel's own row formatter and libbpf. The kernel's part cannot be tried so: the emulator has no bpf(2).
+#
+#   tools/try_arm64.sh [WHEEL]         without one it is built first
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v qemu-aarch64-static >/dev/null || { echo "needs an emulator: apt install qemu-user-static" >&2; exit 4; }
@@ -20,10 +22,14 @@ if [ ! -d "$place/root" ]; then
   mv "$place/root.part" "$place/root"
 fi
 
-rm -rf "$place/wheels" "$place/site"
-mkdir -p "$place/wheels"
-DIST=$place/wheels tools/dist.sh arm64
-wheel=$(ls "$place"/wheels/ctctl-*_aarch64.whl)
+wheel=${1-}
+if [ -z "$wheel" ]; then
+  rm -rf "$place/wheels"
+  mkdir -p "$place/wheels"
+  DIST=$place/wheels tools/dist.sh arm64
+  wheel=$(ls "$place"/wheels/ctctl-*_aarch64.whl)
+fi
+rm -rf "$place/site"
 platforms=()
 for glibc in {17..36}; do platforms+=(--platform "manylinux_2_${glibc}_aarch64"); done  # Debian 12 has 2.36
 platforms+=(--platform manylinux2014_aarch64)
@@ -34,6 +40,7 @@ there() { QEMU_LD_PREFIX=$place/root PYTHONHOME=$place/root/usr PYTHONPATH=$plac
   qemu-aarch64-static "$place/root/usr/bin/python3.11" -P -m ctctl "$@"; }
 there version
 there version | grep -q aarch64
+[ "$(there --version)" = "$(.venv/bin/ctctl --version)" ]
 table=examples/cilium-bugtool.tar.xz
 for form in jsonl csv cilium wide; do
   cmp <(there ct list --from "$table" -o "$form") <(.venv/bin/ctctl ct list --from "$table" -o "$form")

@@ -9,6 +9,19 @@
 #ifndef CTCTL_CTX_H
 #define CTCTL_CTX_H
 
+#include <stddef.h>
+
+/* A pointer into the packet, read anew each time: the compiler may neither keep one over a call that moves the
+ * packet, nor take it for the 32-bit number that ctx_t says it is. */
+#define CTX_POINTER(ctx, member)						\
+	({									\
+		void *pointer;							\
+		asm volatile("%0 = *(u32 *)(%1 + %2)"				\
+			     : "=r"(pointer)					\
+			     : "r"(ctx), "i"(offsetof(ctx_t, member)));		\
+		pointer;							\
+	})
+
 #ifdef CTX_OF_XDP
 #include "ctx_xdp.h"
 #else

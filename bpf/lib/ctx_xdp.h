@@ -11,7 +11,6 @@
 #include <linux/if_ether.h>
 #include <bpf/bpf_helpers.h>
 #include <stdbool.h>
-#include <stddef.h>
 
 #define CTX_SKB 0
 
@@ -20,13 +19,10 @@
 
 typedef struct xdp_md ctx_t;
 
-/* The difference of two pointers, which struct xdp_md says are 32-bit numbers. */
 static __always_inline __u32 ctx_len(const ctx_t *ctx)
 {
-	__u64 data, end;
+	const void *data = CTX_POINTER(ctx, data), *end = CTX_POINTER(ctx, data_end);
 
-	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(data) : "r"(ctx), "i"(offsetof(ctx_t, data)));
-	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(end) : "r"(ctx), "i"(offsetof(ctx_t, data_end)));
 	return end - data;
 }
 

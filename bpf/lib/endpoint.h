@@ -91,6 +91,20 @@ static __always_inline __u32 identity_of_source(__u32 from_mark, addr_t addr)
 	return info->sec_identity;
 }
 
+/* Of a packet's source, by the VNI that it came through the tunnel with. */
+static __always_inline __u32 tunnel_identity(const struct pkt *p, __u32 vni)
+{
+	const struct remote_endpoint_info *info;
+
+	/* On the wire the world is one, whatever the family. */
+	if (vni == IDENTITY_WORLD)
+		return cfg_world;
+	if (!identity_is_remote_node(vni))
+		return vni;
+	info = ipcache_find(p->t.saddr);
+	return info ? info->sec_identity : vni;
+}
+
 /* Is the address another node's pod's, which a tunnel leads to? */
 static __always_inline bool ipcache_is_tunneled(addr_t addr)
 {

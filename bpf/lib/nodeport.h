@@ -16,6 +16,7 @@
 #include "nat.h"
 #include "pkt.h"
 #include "snat.h"
+#include "verdict.h"
 
 /* ---- requests ---- */
 
@@ -368,6 +369,24 @@ static __always_inline bool reply_is_done(const ctx_t *ctx)
 	__u32 magic = ctx_mark(ctx) & MARK_MAGIC;
 
 	return magic == MARK_SNAT_DONE || magic == MARK_OVERLAY;
+}
+
+/* A hook on the way out of the node's device or, OVERLAY, of the tunnel's. */
+static __always_inline int nodeport_hook_out(ctx_t *ctx, enum ctctl_hook hook, const bool overlay)
+{
+	HOOK_PACKET(p);
+	int ret = OK;
+
+	if (pkt_is_others(ctx) || !p)
+		return HOOK_NEXT;
+	hook_begin(ctx, p, hook);
+	if (pkt_ethertype(ctx) == bpf_htons(ETH_P_FAMILY) && !reply_is_done(ctx)) {
+		ret = pkt_parse_l3(ctx, p);
+		event_in(p);
+		if (!ret)
+			ret = nodeport_leave(ctx, p, overlay);
+	}
+	return hook_end(ctx, p, ret);
 }
 
 #endif /* CTCTL_NODEPORT_H */

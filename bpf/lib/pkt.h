@@ -72,23 +72,14 @@ static __always_inline struct pkt *pkt_fresh(void)
 #define HOOK_PACKET(name) struct pkt *name = pkt_fresh()
 #endif
 
-/* Pointers into the packet, read anew each time: the compiler may neither keep
- * one over a call that moves the packet, nor take it for the 32-bit number
- * that ctx_t says it is. */
 static __always_inline void *pkt_data(const ctx_t *ctx)
 {
-	void *data;
-
-	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(data) : "r"(ctx), "i"(offsetof(ctx_t, data)));
-	return data;
+	return CTX_POINTER(ctx, data);
 }
 
 static __always_inline void *pkt_end(const ctx_t *ctx)
 {
-	void *end;
-
-	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(end) : "r"(ctx), "i"(offsetof(ctx_t, data_end)));
-	return end;
+	return CTX_POINTER(ctx, data_end);
 }
 
 /* Headers end before this, options, extension headers and a tunnel's included. */

@@ -12,11 +12,11 @@
 #include "maps.h"
 
 /* A part of a hook whose locals are not needed by the next: with IPv6 it has
- * a stack frame of its own, which is given back. */
+ * a stack frame of its own, which is given back. An object need not have every part. */
 #if FAMILY == 4
 #define STAGE static __always_inline
 #else
-#define STAGE static __noinline
+#define STAGE static __noinline __attribute__((unused))
 #endif
 
 /* A part of a hook that the verifier goes through once, whatever came before it:

@@ -14,19 +14,6 @@
 #include "pkt.h"
 #include "room.h"
 
-static __always_inline __u32 tunnel_identity(const struct pkt *p, __u32 vni)
-{
-	const struct remote_endpoint_info *info;
-
-	/* On the wire the world is one, whatever the family. */
-	if (vni == IDENTITY_WORLD)
-		return cfg_world;
-	if (!identity_is_remote_node(vni))
-		return vni;
-	info = ipcache_find(p->t.saddr);
-	return info ? info->sec_identity : vni;
-}
-
 /* The packet is the inner one. To the pod it is for, or up to the host. */
 static __always_inline int tunnel_receive(struct __sk_buff *skb, struct pkt *p, const struct tunnel *tun)
 {

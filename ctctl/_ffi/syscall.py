@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import platform
 from ctypes import c_uint32, c_uint64
 from typing import Any, ClassVar
 
@@ -74,9 +73,10 @@ def _libc() -> Any:
 
 def bpf(command: int, attr: ctypes.Structure) -> int:
     """One bpf(2) call. Returns its result, raises CallError with its errno."""
-    number = _NR_BPF.get(platform.machine())
+    machine = os.uname().machine
+    number = _NR_BPF.get(machine)
     if number is None:
-        raise UnsupportedError(f"bpf(2): system call number of {platform.machine()} is not known")
+        raise UnsupportedError(f"bpf(2): system call number of {machine} is not known")
     result: int = _libc().syscall(
         ctypes.c_long(number), ctypes.c_long(command), ctypes.byref(attr), ctypes.c_ulong(ctypes.sizeof(attr))
     )

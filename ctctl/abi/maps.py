@@ -42,4 +42,5 @@ MAPS: Final[dict[str, tuple[Shape, Shape]]] = {
     pins.SIM: (4, layouts.ctctl_sim),
     pins.METRICS: (4, layouts.ctctl_counter),
     pins.STATS: (4, 8),
+    pins.XDP_NEXT: (4, 4),
 }

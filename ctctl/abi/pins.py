@@ -82,6 +82,8 @@ METRICS: Final = "ctctl_metrics"
 STATS: Final = "ctctl_stats"
 SIM: Final = "ctctl_sim"
 SCRATCH: Final = "ctctl_scratch"
+#: A program array: IPv6's XDP program, to which IPv4's goes on. Its pin is what keeps it filled.
+XDP_NEXT: Final = "ctctl_xdp_next"
 #: What was loaded (node/record.py); made by the loader, not by an object.
 NODE_RECORD: Final = "ctctl_node"
 

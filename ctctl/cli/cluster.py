@@ -26,6 +26,7 @@ from ctctl.out.text import safe, shell_word
 if TYPE_CHECKING:
     from ctctl.cluster.fetch import Answer, Wanted
     from ctctl.cluster.kube import Api, Pod
+    from ctctl.out.options import Format
 
 #: What may follow: commands that only read, and those of their words that must not stand there.
 READING = ("nodes", "ct", "nat", "lb", "ipcache", "endpoint", "doctor", "gc", "report", "fleet", "trace")
@@ -47,15 +48,18 @@ _CT_ONLY = ("ct-list.txt", "lb-list-backends.txt", "lb-list-revnat.txt")
 
 
 def _words_below(ctx: typer.Context) -> Sequence[str]:
-    """What may follow at a TAB: a command, then its own commands but for those that change."""
-    given = _words_of(ctx, ctx.params.get("command"))
+    """What may follow at a TAB."""
+    return below_of(_words_of(ctx, ctx.params.get("command")))
+
+
+def below_of(given: Sequence[str]) -> Sequence[str]:
+    """What may follow words that did: a command, then its own commands but for those that change."""
     if not given:
         return READING
     found = command_of(given)
-    if found is None or found[1] or not hasattr(found[0], "list_commands"):
+    if found is None or found[1] or not hasattr(found[0], "commands"):
         return ()
-    below: list[str] = found[0].list_commands(ctx)
-    return [name for name in below if (*given, name) not in _CHANGING]
+    return [name for name in found[0].commands if (*given, name) not in _CHANGING]
 
 
 class ClusterCommand(TyperCommand):
@@ -130,16 +134,14 @@ def cluster(
       ctctl cluster trace 'tcp 10.64.0.36 > 10.64.0.64:8000' --for 10s
     """
     words = _words_of(ctx, command)
-    if show_help and not words:
+    if not words:
         typer.echo(ctx.get_help())
         return
     if show_help:
         words.append("--help")
-    if not words or words[0] not in READING:
+    if words[0] not in READING:
         from ctctl.model.suggest import unknown_name
 
-        if not words:
-            raise UsageError(f"cluster: name one of {', '.join(READING)}")
         if words[0].startswith("-"):
             raise UsageError(
                 "cluster: " + unknown_name("option", words[0], [o for p in ctx.command.params for o in p.opts])
@@ -148,7 +150,7 @@ def cluster(
     _refuse_changes(words)
     if words[0] != "nodes" and (show_help or not _reads_tables(words)):
         raise typer.Exit(_inner(words))  # its help, or what is wrong with the words: no node need be asked for it
-    params = _params(words)
+    params, form = _params(words), _form_of_nodes(words[1:]) if words[0] == "nodes" else None
     pushed = pushed_down(words, params)
     from ctctl.cluster.kube import Api
 
@@ -161,8 +163,8 @@ def cluster(
         answers = _fetch(api, words, which, (deadline, jobs), folder, pushed)
         if pushed.sums:
             raise typer.Exit(_show_sums(api, words, params, answers, folder))
-        if words[0] == "nodes":
-            _show_nodes(answers, words[1:])
+        if form is not None:
+            _show_nodes(answers, form)
             return
         raise typer.Exit(_run(api, words, params, answers, folder))
 
@@ -239,10 +241,8 @@ def _params(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:
-    from ctctl.cluster.fetch import write_names
-
     _failed(answers)
-    write_names(api, folder / "names.json")
+    _names(api, folder / "names.json")
     told = write_sums(words, params, answers, folder / "names.json")
     missing = [f"{one.node}: {one.reason}" for one in _failed(told)]
     missing += [f"{one.node}: {lack}" for one in told for lack in one.lacks if not lack.absent]
@@ -250,6 +250,15 @@ def _show_sums(api: Api, words: list[str], params: dict[str, Any], answers: Sequ
         sys.stdout.flush()
         raise PartialDataError(f"partial data: {'; '.join(missing)}")
     return 0
+
+
+def _names(api: Api, path: Path) -> None:
+    """What the API knows by name, in a file; what it does not tell, although it may be asked, is said."""
+    from ctctl.cli.report import say
+    from ctctl.cluster.fetch import write_names
+
+    for reason in write_names(api, path):
+        say(reason)
 
 
 def _trace(
@@ -263,7 +272,7 @@ def _trace(
     """``ctctl trace --from`` what the agents' monitors saw, all at the same time."""
     from ctctl.cli.report import say
     from ctctl.cli.trace_listen import Limits
-    from ctctl.cluster.fetch import MONITOR, Wanted, targets, write_names
+    from ctctl.cluster.fetch import MONITOR, Wanted, targets
 
     given = [f"--{name}" for name in _OF_ONE_MACHINE if params.get(name) not in _UNSET]
     if given:
@@ -278,7 +287,7 @@ def _trace(
     if not any(path.stat().st_size for path in seen.rglob(MONITOR)):
         say(f"no event in {seconds:g} s on {counted(len(answers) - len(failed), 'node')}")
         return 5 if failed else 0
-    write_names(api, names)
+    _names(api, names)
     status = _inner([*_without_duration(words), "--from", str(seen), "--names", str(names)])
     return status if status or not failed else 5
 
@@ -328,7 +337,7 @@ def command_of(words: Sequence[str]) -> tuple[Any, list[str]] | None:
 
 def _run(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[Answer], folder: Path) -> int:
     """The command on what was fetched."""
-    from ctctl.cluster.fetch import write_names, write_reasons
+    from ctctl.cluster.fetch import write_reasons
 
     read = [answer for answer in answers if answer.folder is not None]
     failed = _failed(answers)
@@ -336,7 +345,8 @@ def _run(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[A
     if words[0] == "gc":
         return _gc(words, params, read, folder) or (5 if failed else 0)
     more: list[str] = []
-    if words[:2] == ["fleet", "collect"]:
+    named = any(word == "--cluster" or word.startswith("--cluster=") for word in words)
+    if words[:2] == ["fleet", "collect"] and not named:
         more += ["--cluster", api.cluster]
     if words[0] != "fleet" and (failed or any(not lack.absent for one in read for lack in one.lacks)):
         reasons = folder / "nodes that failed.ctsnap"
@@ -346,7 +356,7 @@ def _run(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[A
         more += ["--from", str(answer.folder)]
     if found is not None and "--names" in _options(found[0]):
         names = folder / "names.json"
-        write_names(api, names)
+        _names(api, names)
         more += ["--names", str(names)]
     status = _inner([*words, *more])
     return status if status or not failed else 5
@@ -383,16 +393,11 @@ def _inner(words: list[str]) -> int:
     return main(words)
 
 
-def _show_nodes(answers: list[Answer], rest: list[str]) -> None:
+def _show_nodes(answers: list[Answer], form: Format) -> None:
     from ctctl.cluster.show import node_view
-    from ctctl.out.options import Format, OutputOptions
+    from ctctl.out.options import OutputOptions
     from ctctl.out.output import write_rows
 
-    form = Format.table
-    if rest[:1] in (["-o"], ["--output"]) and len(rest) == 2 and rest[1] in list(Format):
-        form = Format(rest[1])
-    elif rest:
-        raise UsageError("cluster nodes takes -o and nothing else")
     write_rows(node_view(), answers, OutputOptions(form), sys.stdout)
     sys.stdout.flush()
     failed = [answer.node for answer in answers if answer.reason is not None]
@@ -400,3 +405,26 @@ def _show_nodes(answers: list[Answer], rest: list[str]) -> None:
         raise PartialDataError(
             f"partial data: {len(failed)} of {counted(len(answers), 'node')} could not be read: {', '.join(failed)}"
         )
+
+
+def _form_of_nodes(words: Sequence[str]) -> Format:
+    """What ``-o`` says, in each way in which it may be written. Raises UsageError."""
+    from ctctl.model.suggest import unknown_name
+    from ctctl.out.options import Format
+
+    given: str | None = None
+    rest = iter(words)
+    for word in rest:
+        if word in ("-o", "--output"):
+            given = next(rest, "")
+        elif word.startswith("--output="):
+            given = word.removeprefix("--output=")
+        elif word.startswith("-o"):
+            given = word.removeprefix("-o").removeprefix("=")
+        else:
+            raise UsageError(f"cluster nodes takes -o and nothing else, not {word!r}")
+    if given is None:
+        return Format.table
+    if given not in list(Format):
+        raise UsageError("cluster nodes -o: " + unknown_name("format", given, map(str, Format)))
+    return Format(given)

@@ -17,6 +17,7 @@ from ctctl.cli.groups import FilterArgs, OutputArgs
 from ctctl.cli.options import TOP_ROWS
 from ctctl.cli.report import say
 from ctctl.errors import CtctlError
+from ctctl.out.fetched import as_named
 from ctctl.tables.query.ast import has_names
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ def _each(answers: Sequence[Answer], read: Callable[[Answer], T]) -> tuple[list[
             if answer.reason is None:
                 found.append(read(answer))
         except CtctlError as error:
-            say(f"{answer.node}: what it answered cannot be read: {error}")
-            told[-1] = replace(answer, reason=str(error))
+            reason = as_named(str(error))
+            say(f"{answer.node}: what it answered cannot be read: {reason}")
+            told[-1] = replace(answer, reason=reason)
     return found, told
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+#: Those that are read without typer where little is asked of them (``plain``).
+PLAIN = (["ct", "list"], ["ct", "get"])
 #: A page of help is no wider than this.
 WIDEST = 100
 

@@ -5,7 +5,6 @@ Only typer and the standard library at import time.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -25,6 +24,8 @@ _SAMPLE = 2048
 _ANSWERS = 200
 #: Bytes of a file that is read for its addresses.
 _FILE_MAX = 8 << 20
+#: Where a completer that depends on nothing has its words.
+KNOWN = "known"
 
 
 def answering(values: Callable[[typer.Context], Iterable[str]]) -> Completer:
@@ -47,8 +48,10 @@ def _known_by_name(complete: Completer) -> Completer:
 
 
 def words(*known: str) -> Completer:
-    """Completes one of ``known``."""
-    return answering(lambda _ctx: known)
+    """Completes one of ``known``, which whoever makes a table of them finds at the completer."""
+    completer = answering(lambda _ctx: known)
+    setattr(completer, KNOWN, known)
+    return completer
 
 
 def _node(ctx: typer.Context) -> str | None:
@@ -200,12 +203,11 @@ def _flags(_ctx: typer.Context) -> list[str]:
 
 @_known_by_name
 def terms(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
-    """A filter: the field at its end completes; what stands before it stays."""
+    """A filter's fields."""
+    from ctctl.cli import tab
     from ctctl.tables.query.parse import FIELD_NAMES
 
-    last = re.search(r"\w*$", incomplete)
-    before = incomplete[: last.start()] if last else incomplete
-    return [before + name for name in sorted(FIELD_NAMES) if (before + name).startswith(incomplete)]
+    return tab.terms(sorted(FIELD_NAMES), incomplete)
 
 
 @_known_by_name

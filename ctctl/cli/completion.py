@@ -167,7 +167,9 @@ def _script(shell: Shell) -> str:
 
 
 @app.command(no_args_is_help=True)
-def completion(shell: Annotated[Shell, typer.Argument(help="The shell to print the script for.")]) -> None:
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="The shell to print the script for.")],
+) -> None:
     """Print a completion script. Commands, options and values complete; no root is needed.
 
     \b

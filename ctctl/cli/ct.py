@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ctctl.cli import plain
 from ctctl.cli.complete import terms, words
 from ctctl.cli.groups import FilterArgs, OutputArgs, SourceArgs, grouped
 from ctctl.cli.lazy import later
@@ -82,29 +83,18 @@ def list_entries(
     ctctl ct list --ip 10.64.0.0/24 --to-port 80 -o jsonl
     ctctl ct list --from cilium-sysdump.zip -o wide
     """
-    from ctctl.cli.report import opened, require_tables
-    from ctctl.ct.listing import Listing
-    from ctctl.ct.show_list import needs_names, write_listing
-    from ctctl.tables.names import NodeNames, no_names
-    from ctctl.tables.rows import matching
-
     options = out.options()
     _check_raw(options, raw=raw)
     selection = wanted.filter(expression)
-    with opened(where, pages=watch is None) as source:
-        require_tables(source, selection)
-        if watch is not None:
-            from ctctl.cli.watching import Watched, watch_list
+    if watch is None:
+        plain.show(where, selection, options, raw=raw, time_diff=time_diff)
+        return
+    from ctctl.cli.report import opened, require_tables
+    from ctctl.cli.watching import Watched, watch_list
 
-            watch_list(Watched(source, selection, " ".join(wanted.words(expression))), options, watch)
-            return
-        names = NodeNames(source) if needs_names(options) else no_names
-        write_listing(
-            source,
-            lambda table: matching(table, selection),
-            Listing(options, names, raw, time_diff),
-            sys.stdout,
-        )
+    with opened(where) as source:
+        require_tables(source, selection)
+        watch_list(Watched(source, selection, " ".join(wanted.words(expression))), options, watch)
 
 
 def _check_raw(options: OutputOptions, *, raw: bool) -> None:
@@ -130,13 +120,8 @@ def get(
     ctctl ct get 'tcp default/client > web:80'         pods and services by name
     ctctl ct get 'tcp [fd00::1]:40000 > [fd00::2]:80' --from dump.txt -o json
     """
-    from ctctl.cli.report import addressed, opened
-    from ctctl.ct.get import get as find
-    from ctctl.ct.show import write_connections
-
     _check_raw(out.options(), raw=raw)
-    with opened(where) as source:
-        write_connections(find(source, addressed(source, where.node, flow)), out.options(), sys.stdout, raw=raw)
+    plain.show_connections(where, flow, out.options(), where.node, raw=raw)
 
 
 @app.command()

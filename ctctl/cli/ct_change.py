@@ -62,6 +62,10 @@ def export(
     if compress and chosen is not ExportFormat.snapshot:
         raise UsageError("--compress is for snapshots")
     selection = wanted.filter(expression)
+    if chosen is ExportFormat.parquet:
+        from ctctl.tables.show.arrow import pyarrow
+
+        pyarrow()  # what is missing is said before a large source is read
     with opened(where) as source:
         require_tables(source, selection)
         if chosen is not ExportFormat.snapshot:

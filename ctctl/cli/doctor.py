@@ -28,7 +28,7 @@ def doctor(
             "--sample",
             metavar="TIME",
             parser=seconds(0),
-            show_default="0s",
+            show_default=False,
             help="Count live tables twice, this far apart, for the trend.",
         ),
     ] = 0.0,
@@ -44,7 +44,8 @@ def doctor(
     ctctl doctor --from cilium-sysdump.zip -o json
 
     Each finding has its evidence, its severity, and the commands that show and mend it. Exit code 3 with
-    findings. "healthy" is said only where the table sizes and the time were known; else it is "unknown".
+    findings. "healthy" is said only where the table sizes and the time were known, and no table of the node
+    was missing; else it is "unknown".
     """
     from ctctl.cli.report import opened, source_words
     from ctctl.doctor.diagnose import examine

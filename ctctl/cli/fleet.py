@@ -311,9 +311,13 @@ def sql_of_source(
 
     from ctctl.cli.report import opened
     from ctctl.fleet.collect import collect_source
+    from ctctl.fleet.duck import duckdb
     from ctctl.fleet.lake import Lake
     from ctctl.fleet.questions import Query
+    from ctctl.tables.show.arrow import pyarrow
 
+    for library in (duckdb, pyarrow):
+        library()  # what is missing is said before a large source is read
     with tempfile.TemporaryDirectory(prefix="ctctl-sql-") as folder, opened(where) as source:
         lake = Lake(str(Path(folder)))
         spec = where.source[-1] if where.source else "auto"

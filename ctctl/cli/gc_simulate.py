@@ -64,6 +64,8 @@ def simulate(
     from ctctl.predict.show import charts, write_predictions
 
     seconds = seconds_of(duration)
+    if svg is not None or png is not None:
+        figure.require_matplotlib()
     wanted, lacking = workloads(workload, from_, pcap, now, node=node, changes=change or [], compared=compare or [])
     predictions = [predict(one, seconds) for one in wanted]
     for path, draw in ((svg, figure.svg), (png, figure.png)):

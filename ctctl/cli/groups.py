@@ -124,7 +124,7 @@ class FlowFilterArgs(FilterOptions):
         Many, filter_option("--identity", "N|NAME|LABEL", "Source security identity.", complete.identities)
     ] = None
     service: Annotated[
-        Many, filter_option("--service", "NAME|IP:PORT", "What a service takes part in.", complete.services)
+        Many, filter_option("--service", "NAME|IP[:PORT]", "What a service takes part in.", complete.services)
     ] = None
     related: RelatedOpt = None
     inverted: NotOpt = False
@@ -161,6 +161,19 @@ class OutputArgs:
         return replace(self.options(), limit=limit)
 
 
+def not_both_ways(nodes: Sequence[str] | None, *, every_node: bool) -> None:
+    """Raise UsageError where some nodes are named, and all are asked for."""
+    if every_node and nodes:
+        raise UsageError("-A is every node: leave out --node, or -A")
+
+
+def named_nodes(nodes: Sequence[str] | None, *, every_node: bool, here: bool) -> tuple[str, ...]:
+    """The nodes that were named; of this machine (``here``), where nothing is said, those of ``$CTCTL_NODE``."""
+    if nodes or every_node or not here:
+        return tuple(dict.fromkeys(nodes or ()))
+    return tuple(dict.fromkeys(os.environ.get("CTCTL_NODE", "").split()))
+
+
 @light
 class TablesArgs:
     """Where records come from and how to read them: of tables without times."""
@@ -176,9 +189,8 @@ class TablesArgs:
     @property
     def named(self) -> tuple[str, ...]:
         """The nodes that were named; for tables of this machine, where none is, those of ``$CTCTL_NODE``."""
-        if self.nodes or self.every_node or self.source not in (None, [], ["auto"]):
-            return tuple(dict.fromkeys(self.nodes or ()))
-        return tuple(dict.fromkeys(os.environ.get("CTCTL_NODE", "").split()))
+        here = self.source in (None, [], ["auto"])
+        return named_nodes(self.nodes, every_node=self.every_node, here=here)
 
     @property
     def node(self) -> str | None:
@@ -203,8 +215,7 @@ class TablesArgs:
         """The source. Raises CtctlError."""
         from ctctl.tables.open import open_nodes, open_source
 
-        if self.every_node and self.nodes:
-            raise UsageError("-A is every node: leave out --node, or -A")
+        not_both_ways(self.nodes, every_node=self.every_node)
         if self.every_node or len(self.named) > 1:
             return open_nodes(self.source or ["auto"], self.named, self.options())
         return open_source(self.source or "auto", self.options())

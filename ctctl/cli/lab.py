@@ -175,7 +175,9 @@ def run(
 
 @app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def execute(
-    member: Annotated[str, typer.Argument(help="pod1, node-a, client, ...", autocompletion=_complete_members)],
+    member: Annotated[
+        str, typer.Argument(metavar="MEMBER", help="pod1, node-a, client, …", autocompletion=_complete_members)
+    ],
     command: Annotated[list[str], typer.Argument(metavar="-- CMD [ARG...]", help="Program and its arguments.")],
     name: NameOpt = "lab",
 ) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, NamedTuple, cast
 
 import typer
+
+#: No first sentence is as long.
+_NO_LIMIT = 10_000
 
 
 class _Later(NamedTuple):
@@ -31,7 +35,7 @@ class _Commands(MutableMapping[str, Any]):
     def __init__(self, app: typer.Typer, finish: Callable[[Any], None]) -> None:
         self._app = app
         self._finish = finish
-        self._infos: dict[str, Any] = {_name_of(info): info for info in app.registered_commands}
+        self._infos: dict[str, Any] = dict(zip(names_of(app), app.registered_commands, strict=True))
         self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -56,6 +60,11 @@ class _Commands(MutableMapping[str, Any]):
         return len(self._infos)
 
 
+def names_of(app: typer.Typer) -> list[str]:
+    """The names of an app's commands, none of which is made for it."""
+    return [_name_of(info) for info in app.registered_commands]
+
+
 def _name_of(info: Any) -> str:
     return info.name or typer.main.get_command_name(info.callback.__name__)
 
@@ -74,9 +83,17 @@ def lazy_group(app: typer.Typer, finish: Callable[[Any], None]) -> Any:
     """The group that an app is. ``finish`` is given each command once it is made."""
     empty = copy.copy(app)
     empty.registered_commands = []
-    group = typer.main.get_group(empty)
+    group: Any = typer.main.get_group(empty)
     group.commands = _Commands(app, finish)
+    group.format_commands = functools.partial(_whole_sentences, group)
     return group
+
+
+def _whole_sentences(group: Any, context: Any, formatter: Any) -> None:
+    """The commands of a group with what each does, over as many lines as it takes: typer cuts it off where one ends."""
+    commands = [(name, group.get_command(context, name)) for name in group.list_commands(context)]
+    with formatter.section("Commands"):
+        formatter.write_dl([(name, command.get_short_help_str(_NO_LIMIT)) for name, command in commands])
 
 
 def lazy_command(app: typer.Typer, name: str, finish: Callable[[Any], None]) -> Any:

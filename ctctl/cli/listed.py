@@ -35,7 +35,7 @@ def listings_of(source: Source, node: str | None, *kinds: str) -> Listings:
         missing = [f"{whose}{_UNKNOWN[kind]}" for kind in absent if kind in _UNKNOWN]
         for kind in absent:
             if kind not in _UNKNOWN:
-                say(whose + _NO_TABLE.get(kind, f"{_TITLES[kind]} is not pinned here"))
+                say(whose + _NO_TABLE.get(kind, f"not pinned here: {_TITLES[kind]}"))
     problems = [f"{whose}{problem}" for problem in found.problems]
     source.partial += [text for text in (*problems, *missing) if text not in source.partial]
     return found
@@ -132,10 +132,11 @@ def show_nodes(
     rows: Callable[[str | None], Iterable[T]],
 ) -> None:
     """The rows of each node of a source, with the node as a column where there are several and none was named."""
+    from ctctl.out.fetched import says_node
     from ctctl.out.view import by_node
 
     nodes = source.all_nodes(node)
-    if len(nodes) == 1:
+    if not says_node(nodes):
         show(view(nodes[0]), rows(nodes[0]), out)
         return
     found = [(one, row) for one in nodes for row in rows(one)]

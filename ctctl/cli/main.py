@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib
-import io
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from ctctl import __version__
 from ctctl.cli.commands import COMMANDS, EPILOG, HELP, OPTIONS, WIDEST
 from ctctl.cli.lazy import lazy_command, lazy_group
+from ctctl.cli.process import hear_ctrl_c, let_notes_go
 from ctctl.errors import EXIT_INTERRUPTED, CtctlError
 
 if TYPE_CHECKING:
@@ -50,28 +51,40 @@ class LazyRoot(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"no command {args[0]!r}{nearest_hint(args[0], COMMANDS)}")
+            from ctctl.cli.wrong import no_command
+
+            ctx.fail(no_command(args[0]))
         return super().resolve_command(ctx, args)
-
-
-def nearest_hint(word: str, known: Sequence[str] | dict[str, Any]) -> str:
-    """``; did you mean 'list'?`` if a known word is close, else an empty string."""
-    import difflib
-
-    # Dashes are part of every option: they make none like another.
-    bare = {one.lstrip("-"): one for one in reversed(list(known))}
-    close = difflib.get_close_matches(word.lstrip("-"), bare, n=1)
-    return f"; did you mean {bare[close[0]]!r}?" if close else ""
 
 
 def _load(name: str) -> Any:
     where = COMMANDS[name]
     found = getattr(importlib.import_module(where.module), where.attribute)
-    loaded = lazy_group(found, _check_words) if where.group else lazy_command(found, name, _check_words)
+    loaded = lazy_group(found, _finish) if where.group else lazy_command(found, name, _finish)
     loaded.name = name
     if where.group:
-        _check_words(loaded)
+        _finish(loaded)
     return loaded
+
+
+def _finish(command: Any) -> None:
+    _check_words(command)
+    if not hasattr(command, "commands"):
+        command.invoke = functools.partial(_invoke, command.invoke)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            parameter.make_metavar = functools.partial(_place_of, parameter)
+
+
+def _invoke(command: Any, ctx: Any) -> Any:
+    hear_ctrl_c()
+    return command(ctx)
+
+
+def _place_of(argument: Any, ctx: Any, *, usage: bool = False) -> str:  # noqa: ARG001
+    """How an argument stands in a line of usage, and in front of what it means: as in any manual."""
+    word = argument.metavar or argument.name.upper()
+    return f"[{word}]" if usage and not argument.required else word
 
 
 def _check_words(command: Any) -> None:
@@ -154,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status (documented in ``commands.EPILOG``)."""
     args = list(sys.argv[1:] if argv is None else argv)
     missing = _hold_descriptors()
-    _let_notes_go()
+    let_notes_go()
     if "_CTCTL_COMPLETE" in os.environ:
         with contextlib.suppress(Exception):  # completion fails silently: a traceback in a prompt helps nobody
             _answer_shell()
@@ -219,23 +232,6 @@ def _hold_descriptors() -> list[str]:
     return missing
 
 
-class _Notes(io.FileIO):
-    """Standard error as a file that takes what nobody reads any more: notes do not end the work they are about."""
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            return memoryview(data).nbytes
-
-
-def _let_notes_go() -> None:
-    stream = sys.stderr
-    if stream is sys.__stderr__ and isinstance(stream, io.TextIOWrapper):
-        raw = io.BufferedWriter(_Notes(stream.fileno(), "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True, write_through=True)
-
-
 def _answer_shell() -> None:
     """Print what completes the words in the environment, as typer's answer to the shell that asks."""
     # A command made with completion makes typer know the shells. Ours has it without its two options.
@@ -243,21 +239,6 @@ def _answer_shell() -> None:
     shells.command()(lambda: None)
     typer.main.get_command(shells)
     typer.main.get_command(app).main([], prog_name="ctctl")
-
-
-def _usage_message(error: Exception, message: str) -> str:
-    """What was typed wrong, in one line, with the nearest right word."""
-    option, possible = getattr(error, "option_name", None), getattr(error, "possibilities", None)
-    if option is not None and possible is not None:
-        return f"no option {option}{nearest_hint(option, list(possible))}"
-    line = " ".join(message.split())
-    if line.startswith("Got unexpected extra argument"):
-        return f"{line}; what has blanks in it is one word in quotes"
-    # Whatever takes one of some words says so alike: "'jso' is not one of 'json', 'yaml'."
-    typed, _, known = line.rstrip(".").rpartition(" is not one of ")
-    if known and "'" in typed:
-        return line.rstrip(".") + nearest_hint(typed.rsplit("'", 2)[1], known.strip("'").split("', '"))
-    return line
 
 
 def report(error: Exception) -> int:
@@ -278,9 +259,11 @@ def report(error: Exception) -> int:
         _say(str(error))
         return error.exit_code
     if isinstance(error, typer.TyperException):
+        from ctctl.cli.wrong import usage_message
+
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "ctctl"
-        _say(f"{_usage_message(error, error.format_message())} (see '{path} --help')")
+        _say(f"{usage_message(error, error.format_message())} (see '{path} --help')")
         return 2
     if isinstance(error, OSError) and error.filename is not None:
         _say(f"{error.filename}: {error.strerror}")

@@ -31,7 +31,7 @@ def metrics() -> None:
 @app.command()
 def serve(
     address: Annotated[
-        str, typer.Argument(metavar="[ADDR]", help="HOST:PORT, :PORT for every address, or PORT.")
+        str, typer.Argument(metavar="ADDR", help="HOST:PORT, :PORT for every address, or PORT.")
     ] = "127.0.0.1:9966",
     *,
     source: Annotated[str, typer.Option("--from", metavar="DIR", help="auto or a bpffs directory.")] = "auto",

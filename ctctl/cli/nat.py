@@ -111,6 +111,7 @@ def list_nat(
     ctctl nat list 'nat_port in 40000..40100' -o json
     """
     from ctctl.cli.report import opened
+    from ctctl.out.fetched import says_node
     from ctctl.services.show_nat import nat_view
     from ctctl.tables.names import names_of
 
@@ -121,7 +122,7 @@ def list_nat(
             return nat_view(names_of(source, node), clock, where.now if now is None else now)
 
         nodes = source.all_nodes(where.node)
-        tables = _nat_tables(source, nodes[0], where) if len(nodes) == 1 else None
+        tables = _nat_tables(source, nodes[0], where) if not says_node(nodes) else None
         if tables is not None:
             from ctctl.services.nat_form import NatForm
             from ctctl.services.nat_rows import listed, write_tables

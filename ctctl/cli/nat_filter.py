@@ -25,8 +25,8 @@ class NatFilterArgs(FilterOptions):
     direction: Annotated[
         Many, filter_option("--direction", "out|in", "What leaves, or what comes back.", complete.words("out", "in"))
     ] = None
-    service: Annotated[Many, filter_option("--service", "NAME|IP:PORT", "A service at any end.", complete.services)] = (
-        None
-    )
+    service: Annotated[
+        Many, filter_option("--service", "NAME|IP[:PORT]", "A service at any end.", complete.services)
+    ] = None
     related: RelatedOpt = None
     inverted: NotOpt = False

@@ -14,10 +14,12 @@ from ctctl.cli.numbers import seconds
 from ctctl.cli.options import (
     ColorOpt,
     DryRunOpt,
+    EveryNodeOpt,
     FieldsOpt,
     FromOpt,
     LimitOpt,
     NodeOpt,
+    NodesOpt,
     NoHeadersOpt,
     OutputOpt,
     SortOpt,
@@ -66,8 +68,8 @@ WaitOpt = Annotated[
         "--wait",
         metavar="TIME",
         parser=seconds(0),
-        show_default="30s",
-        help="How long to wait for another ctctl at this node.",
+        show_default=False,
+        help="How long to wait for another ctctl at this node; 30s unless it is given.",
     ),
 ]
 AllOpt = Annotated[bool, typer.Option("--all", help="Every node.")]
@@ -322,7 +324,8 @@ def _write_document(
 @app.command("status")
 def status_command(
     source: FromOpt = None,
-    node: NodeOpt = None,
+    node: NodesOpt = None,
+    every_node: EveryNodeOpt = False,
     bpffs: AnyBpffsOpt = None,
     output: OutputOpt = Format.table,
     fields: FieldsOpt = None,
@@ -340,16 +343,19 @@ def status_command(
     ctctl status -o json | jq '.nodes[].problems'
     ctctl status --from cilium-sysdump.zip     what each node's files tell of it
     """
+    from ctctl.cli.groups import named_nodes, not_both_ways
     from ctctl.node import commands as ops
     from ctctl.node.show import write_status
 
+    not_both_ways(node, every_node=every_node)
     options = output_options(output, fields, sort, limit, no_headers, color=color)
     if source not in (None, ["auto"]):
         if bpffs is not None:
             raise UsageError("--bpffs is for this machine's tables: leave it out, or --from")
-        _source_status(source, node, options)
+        _source_status(source, node or (), options)
         return
-    nodes = ops.all_statuses(node, bpffs)
+    named = named_nodes(node, every_node=every_node, here=True)
+    nodes = [found for name in named or (None,) for found in ops.all_statuses(name, bpffs)]
     if not nodes and output in (Format.table, Format.wide):
         from ctctl.node.find import HOW_TO_LOAD
 
@@ -358,14 +364,15 @@ def status_command(
     write_status(nodes, options, sys.stdout)
 
 
-def _source_status(source: list[str] | None, node: str | None, options: OutputOptions) -> None:
+def _source_status(source: list[str] | None, nodes: Sequence[str], options: OutputOptions) -> None:
     from ctctl.cli.groups import SourceArgs
     from ctctl.cli.report import opened
     from ctctl.node.show import write_status
     from ctctl.tables.status import source_statuses
 
-    with opened(SourceArgs(source=source, nodes=[node] if node else None), pages=True) as found:
-        write_status(source_statuses(found, node), options, sys.stdout)
+    with opened(SourceArgs(source=source, nodes=list(nodes) or None), pages=True) as found:
+        wanted = nodes[0] if len(nodes) == 1 else None
+        write_status(source_statuses(found, wanted), options, sys.stdout)
 
 
 @app.command("features")

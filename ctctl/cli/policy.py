@@ -137,17 +137,22 @@ def get_verdict(
 
     with opened(where, pages=True) as source:
         found: dict[str | None, list[Verdict]] = {}
-        asked = 0
+        asked, unseen = 0, False
         for node in source.all_nodes(where.node):
             connection = connection_of(flow, book_of(source, node))
             tables = listings_of(source, node, "policy", "endpoints", "ipcache")
+            unseen |= "endpoints" in tables.missing
             ways = _ways(source, node, connection)
             asked += len(ways)
             verdicts = [
                 verdict for way in ways for verdict in judge(way, tables.policy, tables.endpoints, tables.ipcache)
             ]
             found[node] = [_with_policies(verdict, source) for verdict in dict.fromkeys(verdicts)]
-        if asked and not any(found.values()):
+        if asked and unseen and not any(found.values()):
+            source.partial.append(
+                f"without the endpoint table nothing tells who decides about {connection.src} and {connection.dst}"
+            )
+        elif asked and not any(found.values()):
             say(f"neither {connection.src} nor {connection.dst} is an endpoint of this node: nothing here decides")
         show_nodes(
             source, where.node, out, lambda node: verdict_view(book_of(source, node).shown()), lambda node: found[node]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctctl.predict.observed import Observed
 
 WorkloadArgument = Annotated[
-    Path | None, typer.Argument(metavar="[WORKLOAD]", help="YAML file; see examples/workload.yaml.")
+    Path | None, typer.Argument(metavar="WORKLOAD", help="YAML file; see examples/workload.yaml.")
 ]
 ForOpt = Annotated[str, typer.Option("--for", metavar="TIME", help="How long to run, e.g. 24h.")]
 SetOpt = Annotated[

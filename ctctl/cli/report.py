@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ctctl.cli.progress import Progress
 from ctctl.errors import CtctlError, DecodeError, NotFoundError, PartialDataError
@@ -16,15 +16,28 @@ from ctctl.out.pager import paged
 from ctctl.out.text import safe, shell_word
 
 if TYPE_CHECKING:
-    from ctctl.cli.groups import SourceArgs, TablesArgs
+    from ctctl.cli.groups import SourceArgs
     from ctctl.doctor.finding import Where
     from ctctl.tables.namebook import LazyBook, NameBook
     from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source
 
 
+class Opens(Protocol):
+    """What opens a source: option groups, or what stands for them."""
+
+    @property
+    def verbose(self) -> bool:
+        """Whether its details are told."""
+        ...
+
+    def open(self) -> Source:
+        """The source. Raises CtctlError."""
+        ...
+
+
 @contextmanager
-def opened(where: TablesArgs, *, pages: bool = False) -> Iterator[Source]:
+def opened(where: Opens, *, pages: bool = False) -> Iterator[Source]:
     """The source, its notes said on stderr; raises PartialDataError at the end if something was missing.
 
     ``pages``: what is printed inside goes through the pager, on a terminal.

@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @grouped
 def report(
     flow: Annotated[
-        str | None, typer.Argument(metavar="[FLOW]", help="A connection to tell the story of, as ct get takes it.")
+        str | None, typer.Argument(metavar="FLOW", help="A connection to tell the story of, as ct get takes it.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("ctctl-report.html"),
     *,
@@ -34,8 +34,9 @@ def report(
     from ctctl.cli.report import addressed, opened, say, source_words
     from ctctl.out.files import replacing
     from ctctl.report.gather import gather
-    from ctctl.report.page import page
+    from ctctl.report.page import page, require_jinja2
 
+    require_jinja2()
     with opened(where) as source:
         asked = addressed(source, where.node, flow) if flow is not None else None
         text = page(gather(source, asked, where=source_words(where))).encode()

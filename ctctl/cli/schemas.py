@@ -171,6 +171,7 @@ _NODE = {
                 "kernel": STRING,
                 "machine": STRING,
                 "python": STRING,
+                "examples": maybe(STRING),
                 "bpf": {"type": "object", "additionalProperties": STRING},
             }
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,13 +71,19 @@ def list_lb(
             )
             return
 
+        @cache
         def grouped_slots(node: str | None) -> list[views.Frontend]:
             tables = listings_of(source, node, "services")
             more = source.some(node, "backends")
             backends_too = None if "backends" in more.missing else more.backends
             return views.frontends(tables.services, backends_too, names_of(source, node))
 
-        show_nodes(source, where.node, out, lambda node: views.frontend_view(source.minor_of(node)), grouped_slots)
+        def view_of(node: str | None) -> View[views.Frontend]:
+            # The same columns of every node.
+            scopes = any(views.has_scopes(grouped_slots(one)) for one in source.all_nodes(where.node))
+            return views.frontend_view(source.minor_of(node), scopes=scopes)
+
+        show_nodes(source, where.node, out, view_of, grouped_slots)
 
 
 def _lb_tables(source: Source) -> dict[str, tuple[Callable[[str | None], View[Any]], Callable[[Any], int]]]:

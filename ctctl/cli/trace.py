@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctctl.cli import trace_simulate
-from ctctl.cli.groups import FlowFilterArgs, grouped
+from ctctl.cli.groups import FlowFilterArgs, grouped, named_nodes, not_both_ways
 from ctctl.cli.numbers import whole
-from ctctl.cli.options import Attach, ColorOpt, RawOpt
+from ctctl.cli.options import Attach, ColorOpt, EveryNodeOpt, RawOpt
 from ctctl.cli.report import is_verbose
 from ctctl.cli.trace_listen import Limits, Output, TraceFormat, Ways, Where, listen, picture_of
 from ctctl.cli.trace_modes import Mode, check_options, choose_mode
@@ -47,8 +47,10 @@ def trace(
         Path | None, typer.Option("--scenario", metavar="FILE", help="Run a node file's steps on private maps.")
     ] = None,
     node: Annotated[
-        list[str] | None, typer.Option("--node", metavar="NAME", help="Only this node; may be given again.")
+        list[str] | None,
+        typer.Option("--node", metavar="NAME", help="Only this node; may be given again. Else $CTCTL_NODE."),
     ] = None,
+    every_node: EveryNodeOpt = False,
     probe: Annotated[
         bool, typer.Option("--probe", help="Any datapath: look before the programs of devices, disturbing nothing.")
     ] = False,
@@ -112,6 +114,7 @@ def trace(
       ctctl trace 'tcp 172.191.0.1 > 172.190.0.17:80' --for 10s -o svg > flow.svg
       ctctl trace --to-port 80 --for 10s -o pcapng > flow.pcapng
     """
+    not_both_ways(node, every_node=every_node)
     asked = {
         Mode.live: live,
         Mode.probe: probe or any((device, netns, tables, attach is not Attach.auto)),
@@ -125,7 +128,15 @@ def trace(
     own["--attach"] = attach is not Attach.auto
     check_options(mode, own, wanted, made_up)
     form = Output(output, OutputOptions(color=color), raw, verbose or is_verbose())
-    where = Where(node or (), device or (), netns or (), tables or (), attach, made_up.names or ())
+    here = not made_up.asked and scenario is None and mode is not Mode.story
+    where = Where(
+        named_nodes(node, every_node=every_node, here=here),
+        device or (),
+        netns or (),
+        tables or (),
+        attach,
+        made_up.names or (),
+    )
     if made_up.asked:
         lines = output is TraceFormat.jsonl
         trace_simulate.run(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctctl.cli import options as opt
-from ctctl.errors import CtctlError, PartialDataError, UsageError
+from ctctl.errors import CtctlError, PartialDataError, UnsupportedError, UsageError
 from ctctl.out.options import OutputOptions, use_color
 
 if TYPE_CHECKING:
@@ -212,6 +212,11 @@ def _start_from_source(
     options = SourceOptions(node=nodes[0] if nodes and not foreign else None, names=tuple(args.names or ()))
     with open_source(args.source or "auto", options) as source:
         if not simulate_start.is_whole(source):
+            if not own_nodes():
+                raise UnsupportedError(
+                    f"cannot simulate {text or 'this'}: {source.description} shows no pods, so not what node it is of;"
+                    " give a node file with -f"
+                )
             return _told(simulate_start.with_source(simulate_start.from_loaded(nodes), source), source), text
         if text is None:
             raise UsageError("--pcap on a copied node: give its node file with -f")

@@ -39,7 +39,7 @@ def ui(
     ctctl ui --from cilium-sysdump.zip
 
     / filters as you type, s and < > sort, r reverses, Enter opens a connection, from there t traces it live,
-    Esc goes back, 1 to 5 are the pages, q quits. Needs textual: pip install 'ctctl[ui]'.
+    Esc goes back, 1 to 5 are the pages, q quits. Needs textual, which comes with the extra ctctl[ui].
     """
     from ctctl.cli.report import opened, require_tables, source_words
     from ctctl.errors import MissingLibraryError, UsageError

@@ -7,8 +7,9 @@ import io
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ctctl.cli.options import TOP_ROWS
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from ctctl.tables.query.filter import Filter
     from ctctl.tables.sources.base import Source
 
-#: Lines above the rows: what is shown, what has no room, the titles.
-_HEAD_LINES = 5
+#: A row of a narrow terminal has so many lines, or fewer.
+_LINES_OF_A_ROW = 3
 _MARKS = {"new": "+", "closing": "~", "gone": "-", "": " "}
 
 
@@ -58,11 +59,12 @@ class Watched:
     selection: Filter
     words: str = ""
 
-    def head(self, shown: int, total: int, what: str) -> str:
-        """What stands above the rows: how many of how many, where, when, and of what."""
+    def head(self, shown: int, total: int, what: str, gone: int = 0) -> str:
+        """What stands above the rows: how many of how many, where, when, and of what; ``gone``: since the last look."""
         where = ", ".join(self.source.nodes()) or self.source.description
         matching = f" that match {self.words}" if self.words else ""
-        return f"{time.strftime('%H:%M:%S')}  {where}  {shown:,} of {total:,} {what}{matching}"
+        went = f", {gone:,} gone" if gone else ""
+        return f"{time.strftime('%H:%M:%S')}  {where}  {shown:,} of {total:,} {what}{matching}{went}"
 
 
 class _Sheet(io.StringIO):
@@ -75,13 +77,31 @@ class _Sheet(io.StringIO):
 def _lines(view: View[Any], rows: Sequence[Any], options: OutputOptions, head: str) -> list[str]:
     """The rows under their head. Which columns have no room is said in the head, not on stderr each time."""
     text, said = _Sheet(), io.StringIO()
+    room = columns_of(sys.stdout)
+    wide = options.format is Format.wide and room is not None
+    if wide:
+        # A row that is kept up to date is a line or two: the columns that have no room go, the last first.
+        columns = [replace(c, wide=False, priority=c.priority + at * c.wide) for at, c in enumerate(view.columns, 1)]
+        view, options = replace(view, columns=columns), replace(options, format=Format.table)
     with contextlib.redirect_stderr(said):
         write_rows(view, rows, replace(options, limit=None, color=ColorMode.never), text)
     missing = " ".join(said.getvalue().split()).removeprefix("ctctl: ")
-    room = columns_of(sys.stdout)
+    missing = missing.replace("; -o wide shows all", "; --fields chooses") if wide else missing
     heads = [head, *([missing] if missing else [])]
     wrapped = heads if room is None else [line for one in heads for line in wrap(one, room)]
     return [*wrapped, *text.getvalue().splitlines()]
+
+
+def _screenful(lines_of: Callable[[int], list[str]], most: int) -> list[str]:
+    """What ``lines_of`` makes of as many rows, at most ``most``, as there is room for; without a terminal of all."""
+    height = _height()
+    count = most if height is None else min(most, height)
+    lines = lines_of(count)
+    while height is not None and len(lines) > height and count:
+        # A row takes some lines: fewer rows than are too many lines have to go.
+        count -= max((len(lines) - height) // _LINES_OF_A_ROW, 1)
+        lines = lines_of(count)
+    return lines
 
 
 def watch_list(watched: Watched, options: OutputOptions, interval_s: float, rounds: int | None = None) -> None:
@@ -93,8 +113,8 @@ def watch_list(watched: Watched, options: OutputOptions, interval_s: float, roun
     _start(source, options)
     screen = _screen()
     limit = options.limit
-    if limit is None and sys.stdout.isatty():
-        limit = max((_height() or 25) - _HEAD_LINES, 1)
+    if limit is None:
+        limit = _height()
     watch = Watch(source, selection, sort=options.sort, limit=limit)
     view = _marked_view()
     first = True
@@ -105,12 +125,28 @@ def watch_list(watched: Watched, options: OutputOptions, interval_s: float, roun
             write_rows(view, changed, replace(options, sort=None, limit=None, follow=True), sys.stdout)
         else:
             total = sum(table.entries for table in stats(source, selection))
-            shown = sum(row.mark != "gone" for row in rows)
-            screen.show(_lines(view, rows, options, watched.head(shown, total, "entries")))
+            gone = [row for row in rows if row.mark == "gone"]
+            there = rows[: len(rows) - len(gone)]
+            screen.show(_screenful(partial(_list_lines, watched, view, there, gone, options, total), len(rows)))
         first = False
         rounds = None if rounds is None else rounds - 1
         if rounds is None or rounds > 0:
             time.sleep(interval_s)
+
+
+def _list_lines(
+    watched: Watched,
+    view: View[Marked],
+    there: list[Marked],
+    gone: list[Marked],
+    options: OutputOptions,
+    total: int,
+    count: int,
+) -> list[str]:
+    # What went is seen once only: it has up to half of a screen that has no room for all.
+    went = gone[: len(gone) if count >= len(there) + len(gone) else count // 2]
+    shown = there[: count - len(went)]
+    return _lines(view, [*shown, *went], options, watched.head(len(shown), total, "entries", len(gone)))
 
 
 def _marked_view() -> View[Marked]:
@@ -173,8 +209,15 @@ def watch_top(watched: Watched, by: By, options: OutputOptions, interval_s: floa
             write_rows(view, groups, replace(shown, follow=True), sys.stdout)
         else:
             rows = [*arrange(view, groups, shown)]
-            head = watched.head(len(rows), len(groups), f"groups by {by.value}")
-            screen.show(_lines(view, rows, replace(options, sort=None), head))
+            screen.show(_screenful(partial(_top_lines, watched, view, rows, options, (len(groups), by)), len(rows)))
         rounds = None if rounds is None else rounds - 1
         if rounds is None or rounds > 0:
             time.sleep(interval_s)
+
+
+def _top_lines(
+    watched: Watched, view: View[Any], rows: list[Any], options: OutputOptions, of: tuple[int, By], count: int
+) -> list[str]:
+    total, by = of
+    head = watched.head(min(count, len(rows)), total, f"groups by {by.value}")
+    return _lines(view, rows[:count], replace(options, sort=None), head)

@@ -11,6 +11,7 @@ import contextlib
 import fnmatch
 import json
 import re
+import resource
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,8 +21,10 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final
 
-from ctctl.cluster.kube import Api, ClusterError, ExitError, Pod, TransientError
-from ctctl.errors import CtctlError, NotFoundError, PartialDataError
+from ctctl.abi import pins
+from ctctl.cluster.errors import ClusterError, ExitError, TransientError
+from ctctl.cluster.kube import TRIES, Api, Pod
+from ctctl.errors import CtctlError, NotFoundError, PartialDataError, PermissionDenied
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.packet_log import is_packet_log
@@ -40,6 +43,17 @@ LISTINGS: Final = {
     "ipcache-list.txt": ("ipcache", "list"),
     "endpoint-list.txt": ("endpoint", "list"),
 }
+#: What stands for a listing without a record, whose file says nothing then: the tables that it is of, as an empty dump.
+#: Of conntrack tables there are two at least, and an empty line each.
+_EMPTY: Final = {
+    "ct-list.txt": ("", "\n\n"),
+    "nat-list.txt": (pins.SNAT4, ""),
+    "lb-list.txt": (pins.LB4_SERVICES, ""),
+    "lb-list-backends.txt": (pins.LB4_BACKENDS, ""),
+    "lb-list-revnat.txt": (pins.LB4_REVERSE_NAT, ""),
+    "ipcache-list.txt": (pins.IPCACHE, ""),
+    "endpoint-list.txt": (pins.ENDPOINTS, ""),
+}
 #: What an agent's monitor saw, as a file.
 MONITOR: Final = "monitor.txt"
 #: The agent's CLI has two names; the program is looked for in the pod.
@@ -47,9 +61,10 @@ _AGENT: Final = "c=$(command -v cilium-dbg || command -v cilium) || exit 127; "
 _SHELL: Final = _AGENT + 'exec "$c" bpf "$@"'
 #: What its monitor sees in so many seconds; it ends by itself too, should the connection be lost.
 _MONITOR: Final = _AGENT + 'timeout -s INT "$1" "$c" monitor -v; status=$?; [ "$status" = 124 ] || exit "$status"'
-_TRIES: Final = 3
 #: What those who ask have to put away what they began, when all is stopped.
 _FAREWELL_S: Final = 2.0
+#: Who asks ends at a node's deadline by itself; one that is still waiting so long after it is given up.
+_GRACE_S: Final = 15.0
 #: A signal that another thread was given is heeded when this one runs again.
 _LOOK_S: Final = 0.5
 _HEAD: Final = 4096
@@ -114,10 +129,11 @@ def targets(
     agents = api.pods(selector or CILIUM, namespace)
     ours = [] if selector is not None or agents_only else [pod for pod in api.pods(OURS, "*") if pod.ready]
     found: dict[str, Pod | None] = {}
-    with contextlib.suppress(CtctlError):  # who may not list nodes sees those that pods run on
+    with contextlib.suppress(PermissionDenied):  # who may not list nodes sees those that pods run on
         found.update(dict.fromkeys(api.nodes()))
     for pod in (*agents, *ours):
-        if pod.ready or found.get(pod.node) is None:
+        # Two of a node while one replaces the other; one of ours that is not well where an agent is.
+        if (known := found.get(pod.node)) is None or (pod.ready, pod.fit) >= (known.ready, known.fit):
             found[pod.node] = pod
     if not agents and not ours:
         where = f"in namespace {namespace} with labels {selector or CILIUM}"
@@ -134,9 +150,13 @@ def fetch(
 ) -> list[Answer]:
     """Ask all nodes, so many at once; each has its own deadline, so the whole ends. In the order of the nodes.
 
+    A node's deadline is held here too: a library that waits beyond it costs the answer of that node, and no other's.
     Whatever ends it before (Ctrl-C, a pipe that is gone) ends what is being asked as well, and no other node is asked.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:  # each node that is asked is two
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     answers: list[Answer] = []
     waiting = deque(pods.items())
     done: SimpleQueue[Answer | Exception] = SimpleQueue()
@@ -154,20 +174,35 @@ def fetch(
 
     # No pool of the library's: that waits for whatever has been asked, and so does a process that ends with one. Who
     # still waits for a connection to open cannot be told, and is left.
-    threads = [Thread(target=work, daemon=True) for _ in range(max(1, min(wanted.jobs, len(pods))))]
-    for thread in threads:
-        thread.start()
+    threads: list[Thread] = []
+
+    def begin() -> None:
+        threads.append(Thread(target=work, daemon=True))
+        threads[-1].start()
+
+    for _ in range(max(1, min(wanted.jobs, len(pods)))):
+        begin()
+    answered: set[str] = set()
+
+    def take(answer: Answer) -> None:
+        if answer.node not in answered:
+            answered.add(answer.node)
+            answers.append(answer)
+            told(answer)
+
     try:
         while len(answers) < len(pods):
             api.look()
+            for node in api.overdue(_GRACE_S) - answered:
+                take(Answer(node, None, reason="no answer in time: who asked it hangs"))
+                begin()  # in the place of who hangs
             try:
                 answer = done.get(timeout=_LOOK_S)
             except Empty:
                 continue
             if isinstance(answer, Exception):
                 raise answer
-            answers.append(answer)
-            told(answer)
+            take(answer)
     except BaseException:
         api.stop()
         end = time.monotonic() + _FAREWELL_S
@@ -243,18 +278,36 @@ def _listings(api: Api, pod: Pod, wanted: Wanted, deadline: float, folder: Path)
                 raise
             (folder / name).unlink(missing_ok=True)
             lacks.append(Lack(" ".join(LISTINGS[name]), str(error)))
+        else:
+            _say_empty(folder / name)
     return tuple(lacks)
+
+
+def _say_empty(path: Path) -> None:
+    """Put in the place of a listing that ended well and says nothing what tells that its tables are empty."""
+    with path.open("rb") as stream:
+        if stream.read(_HEAD).strip() or stream.read(1):
+            return
+    pin, text = _EMPTY[path.name]
+    if pin:
+        path.unlink()
+        path.with_name(f"bpftool-map-dump-pinned-{pin}.txt").write_text("Found 0 elements\n", encoding="utf-8")
+    elif not path.stat().st_size:
+        path.write_text(text, encoding="utf-8")
 
 
 def _run(api: Api, pod: Pod, command: Sequence[str], deadline: float, path: Path) -> None:
     """One command into a file, again where that may help: reading changes nothing."""
-    for turn in range(_TRIES):
+    for turn in range(1, TRIES + 1):
         try:
             with path.open("wb") as output:
                 api.run(pod, command, deadline, output)
             return
         except TransientError:
-            if turn == _TRIES - 1 or time.monotonic() >= deadline:
+            if turn == TRIES or time.monotonic() >= deadline or api.stopped:
+                raise
+            api.pause(turn)
+            if time.monotonic() >= deadline:
                 raise
 
 
@@ -304,9 +357,11 @@ def _check_monitor(path: Path) -> None:
         raise ClusterError("what it answered cannot be read: it is no output of cilium monitor")
 
 
-def write_names(api: Api, path: Path) -> None:
-    """What the API knows by name, as a file for ``--names``."""
-    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": api.names()}), encoding="utf-8")
+def write_names(api: Api, path: Path) -> list[str]:
+    """What the API knows by name, as a file for ``--names``; why some of it is not known."""
+    items, unknown = api.names()
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}), encoding="utf-8")
+    return unknown
 
 
 def write_reasons(answers: Sequence[Answer], path: Path) -> None:

@@ -95,7 +95,9 @@ def load_yaml(path: str | Path) -> list[Item]:
     except UnicodeDecodeError as err:
         raise ConfigError(f"not UTF-8 text: {err.reason} at byte {err.start}", path=str(path)) from err
     except FileNotFoundError:
-        raise NotFoundError(f"{path}: there is no such file") from None
+        from ctctl.kernel.build import is_an_example
+
+        raise NotFoundError(f"{path}: there is no such file{is_an_example(path)}") from None
     except OSError as err:
         raise ConfigError(f"cannot read it: {err.strerror}", path=str(path)) from err
     return parse_yaml(text, str(path))

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from ctctl.errors import UsageError
-from ctctl.model.tuples import EITHER_ICMP, Address, FlowTuple, is_address
+from ctctl.model.tuples import EITHER_ICMP, Address, FlowTuple, endpoint, is_address
 from ctctl.tables.query.values import protocol
 
 #: What may follow an end in a printed line: the name of a pod or service.
 _NAMED = r"(?:\s+\([^()]*\))?"
+#: What a table has in front of the protocol: a node, a role, a mark. It is passed over where a direction follows.
+_BEFORE = r"(?:\S+\s+)?(?=\w+\s+(?:OUT|IN|SVC)\s)"
 _FLOW = re.compile(
-    rf"(?P<proto>\w+)\s+(?P<way>(?:OUT|IN|SVC)\s+)?(?P<src>[^\s>]+?){_NAMED}(?:\s*(?P<arrow>->|>|→)\s*|\s+)"
+    rf"(?:{_BEFORE})?(?P<proto>\w+)\s+(?P<way>(?:OUT|IN|SVC)\s+)?(?P<src>[^\s>]+?){_NAMED}(?:\s*(?P<arrow>->|>|→)\s*|\s+)"
     rf"(?P<dst>[^\s>]+){_NAMED}(?P<rest>\s.*)?",
     re.IGNORECASE,
 )
 #: The word after the ends in a line of ct list, nat list or trace.
 _FOLLOWING = re.compile(
-    r"related|service|new|established|closing|closed|XLATE_.*|[SAFRPUEC.]+|\w+[=:].*|echo|type|\(.*"
+    r"(?:related|service|new|established|closing|closed),?|(?:XLATE_)?(?:SRC|DST)|[SAFRPUEC.]+|\w+[=:].*|echo|type|\(.*"
 )
+#: A row of a spreadsheet, the protocol and direction first.
+_OF_SHEET = re.compile(r"\w+,(?:OUT|IN|SVC),[^,\s]+,[^,\s]+,.*")
 _LONGEST = 4096
 
 
@@ -63,11 +68,12 @@ class Asked:
 def read_flow(text: str) -> list[Asked]:
     """``tcp 10.0.0.1:1234 > 10.0.0.2:80``; no port, or port 0, is any port, protocol ``ip`` any protocol.
 
-    Lines of ``ct list``, ``nat list`` and of the Cilium CLI are read too: ``TCP OUT a -> b expires=…``. Some
-    print an IPv6 end without brackets (``fd00::1:80``), which may be an address as well: more than one
-    reading, the one with ports first. Raises UsageError.
+    Lines of ``ct list``, ``nat list`` and of the Cilium CLI are read too, in each of their forms:
+    ``TCP OUT a -> b expires=…``, a row of a table or of a spreadsheet, a record of JSON. Some print an IPv6 end
+    without brackets (``fd00::1:80``), which may be an address as well: more than one reading, the one with ports
+    first. Raises UsageError.
     """
-    match = _FLOW.fullmatch(text.strip()[:_LONGEST])
+    match = _FLOW.fullmatch(_as_line(text.strip()[:_LONGEST]))
     rest = match["rest"].split() if match is not None and match["rest"] else []
     if match is None or not (match["arrow"] or match["way"]) or (rest and not _FOLLOWING.fullmatch(rest[0])):
         raise UsageError(f"{text!r}: write PROTO SRC:PORT > DST:PORT, e.g. 'tcp 10.64.0.36:54260 > 10.64.0.64:8000'")
@@ -80,6 +86,20 @@ def read_flow(text: str) -> list[Asked]:
     if not found:
         raise UsageError(f"{text!r}: one end is IPv4, the other IPv6")
     return found
+
+
+def _as_line(text: str) -> str:
+    """A record of JSON, or a row of a spreadsheet, as a row of a table; anything else as it stands."""
+    if _OF_SHEET.fullmatch(text):
+        return text.replace(",", " ")
+    if not text.startswith("{"):
+        return text
+    try:
+        found = json.loads(text)
+        ends = [endpoint(ip_address(found[name]), int(found.get(f"{name}_port") or 0)) for name in ("src", "dst")]
+        return f"{found['proto']} {' > '.join(ends)}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text
 
 
 def _ends(text: str) -> list[End]:

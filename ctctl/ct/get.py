@@ -31,7 +31,7 @@ from ctctl.errors import NotFoundError
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import EITHER_ICMP, FlowTuple
+from ctctl.model.tuples import EITHER_ICMP, TCP, FlowTuple
 from ctctl.tables.sources.base import Source
 from ctctl.tables.sources.listings import Listings
 
@@ -51,7 +51,20 @@ def get(source: Source, text: str) -> list[Connection]:
             return found
     any_port = any(asked.exact is None for asked in readings)
     fate = "" if any_port else ": a packet of it would be NEW"
+    if not any(_has_table(source, asked) for asked in readings):
+        fate = ": the table that it would be in is not here, so nothing is known of it"
     raise NotFoundError(f"no entry of {text.strip()}{fate} (not in {source.description})")
+
+
+def _has_table(source: Source, asked: Asked) -> bool:
+    """Whether the table of such a connection was looked into; a listing is of all, and shows those with entries."""
+    if any(table.live is None for table in source.tables):
+        return True
+    label = "TCP" if asked.proto == TCP else "non-TCP"
+    return any(
+        table.family == asked.src.address.version and (asked.proto is None or table.protocol == label)
+        for table in source.tables
+    )
 
 
 # ---- which connections

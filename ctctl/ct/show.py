@@ -13,6 +13,7 @@ from ctctl.model.row import CtRow
 from ctctl.model.tuples import endpoint
 from ctctl.model.units import format_duration
 from ctctl.out.cells import jsonable
+from ctctl.out.fetched import says_node
 from ctctl.out.fit import prose
 from ctctl.out.options import Format, OutputOptions
 from ctctl.out.output import write_document, write_rows
@@ -53,7 +54,7 @@ def write_connections(
     if options.format not in (Format.table, Format.wide) or as_rows:
         write_rows(ct_view(raw=raw), rows, options, stream)
         return
-    several = len({row.node for row in rows}) > 1
+    several = says_node({row.node for row in rows})
     entries = replace(options, limit=None)
     for number, connection in enumerate(found[: options.limit]):
         stream.write("\n" if number else "")
@@ -176,13 +177,17 @@ def _stats_columns(*, nodes: bool) -> list[Column[TableStats]]:
 def write_stats(found: Iterable[TableStats], options: OutputOptions, stream: TextIO) -> None:
     """The table of counts; with ``-o wide`` also histograms of the time left, overdue and idle."""
     tables = list(found)
-    nodes = len({stats.node for stats in tables}) > 1
+    nodes = says_node({stats.node for stats in tables})
     view = View(
         STATS_SCHEMA,
         "tables",
         _stats_columns(nodes=nodes),
         lambda s: s.map,
         stats_record,
+        extra=[
+            Column(name, name.upper(), lambda s, name=name: stats_record(s)[name])  # type: ignore[misc]
+            for name in ("by_direction", "by_state", "flags", "remaining", "overdue", "idle")
+        ],
         aliases={"out": "OUT", "in": "IN", "svc": "SVC", "protocols": "by_protocol"},
     )
     write_rows(view, tables, options, stream)
@@ -233,6 +238,7 @@ def top_view(by: str, talkers: Iterable[Talker] = ()) -> View[Talker]:
         columns,
         lambda t: t.key,
         lambda t: {"by": by, **asdict(t)},
+        extra=[Column("by", "BY", lambda _: by)],
         aliases={by.replace("-", "_"): "key"},
     )
 

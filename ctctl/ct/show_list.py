@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ctctl.ct.listing import Batches, Document, Listing, Out, Run, limited
 from ctctl.errors import UsageError
+from ctctl.out.fetched import says_node
 from ctctl.out.options import Format, OutputOptions
 from ctctl.out.view import View
 from ctctl.tables.show.entry import SCHEMA, ct_view
@@ -34,7 +35,7 @@ def write_listing(source: Source, batches: Batches, listing: Listing, stream: Te
     Raises UsageError for an unknown field.
     """
     options = listing.options
-    view = ct_view(raw=listing.raw, nodes=len(source.nodes()) > 1, time_diff=listing.time_diff)
+    view = ct_view(raw=listing.raw, nodes=says_node(source.nodes()), time_diff=listing.time_diff)
     chosen = [view.column(name).name for name in options.fields]
     if options.sort is not None:
         view.column(options.sort.removeprefix("-"), "sort field")

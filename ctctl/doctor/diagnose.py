@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from ctctl.abi import pins
 from ctctl.doctor import checks_clock, checks_flows, checks_gc, checks_nat, checks_services
 from ctctl.doctor.facts import Facts, gather
 from ctctl.doctor.finding import HERE, Diagnosis, Finding, Severity, Where
@@ -43,7 +44,8 @@ def _backends(facts: Facts) -> str | None:
 
 
 def _services(facts: Facts) -> str | None:
-    return None if facts.listings.services or facts.has_backends else "the source shows no services"
+    seen = facts.listings.services or (facts.has_backends and "services" not in facts.listings.missing)
+    return None if seen else "the source shows no services"
 
 
 def _nat(facts: Facts) -> str | None:
@@ -62,6 +64,28 @@ def _both_tables(facts: Facts) -> str | None:
     """SNAT entries are kept by either conntrack table of their family."""
     complete = any(len(facts.of_family(family)) > 1 for family in (4, 6))
     return None if complete else "the source does not show the TCP and the other conntrack table of one IP version"
+
+
+def _incomplete(facts: Facts) -> str | None:
+    """Versions whose SNAT entries could not be held to both of their conntrack tables."""
+    some = [version for version, entries in facts.snat_use.entries.items() if entries]
+    lacking = [f"IPv{version}" for version in sorted(some) if len(facts.of_family(version)) < 2]
+    if not lacking:
+        return None
+    return f"the source does not show the TCP and the other conntrack table of {' and '.join(lacking)}"
+
+
+def _absent(facts: Facts) -> str | None:
+    """Tables that the node has and the source does not: who looked at the others has not looked at the node."""
+    if not facts.absent:
+        return None
+    versions = " and ".join(dict.fromkeys(f"IPv{pins.CT_FAMILY[name]}" for name in facts.absent))
+    where = "not pinned here" if facts.live else "not in the source"
+    return f"{where}: {' and '.join(facts.absent)}, which a node with {versions} has"
+
+
+def _unsized(facts: Facts) -> str | None:
+    return "; ".join(filter(None, (checks_gc.without_capacity(facts), _absent(facts)))) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +113,9 @@ class Check:
 CHECKS = (
     Check("time-namespace", checks_clock.namespace, (_machine,)),
     Check("clock-mismatch", checks_clock.clock, (_ct, _now), essential=True),
-    Check("pressure", checks_gc.pressure, (_ct, checks_gc.no_capacity), checks_gc.without_capacity, essential=True),
+    Check("pressure", checks_gc.pressure, (_ct, checks_gc.no_capacity), _unsized, essential=True),
     Check("insertion-failed", checks_gc.insertion, (_counters,)),
-    Check("gc-backlog", checks_gc.backlog, (_ct, _now), essential=True),
+    Check("gc-backlog", checks_gc.backlog, (_ct, _now), _absent, essential=True),
     Check("family-starved", checks_gc.starved_family, (_ct, _now)),
     Check("table-memory", checks_gc.memory, (_live,)),
     Check("backend", checks_services.backends, (_ct, _backends)),
@@ -105,7 +129,7 @@ CHECKS = (
     Check("snat-ports", checks_nat.ports, (_nat,)),
     Check("snat-exhausted", checks_nat.exhausted, (_counters,)),
     Check("snat-missing", checks_nat.pairs, (_ct, _nat)),
-    Check("snat-orphans", checks_nat.orphans, (_ct, _nat, _both_tables)),
+    Check("snat-orphans", checks_nat.orphans, (_ct, _nat, _both_tables), _incomplete),
     Check("shadowed", checks_flows.shadowed),
     Check("related-gone", checks_flows.related_gone, (_ct, _now)),
     Check("identity-0", checks_flows.identity_zero),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -62,6 +62,8 @@ class Facts:
     read_nat: Callable[[], Iterator[NatRows]] | None = None
     #: entries and capacity of the SNAT tables that the source shows, by name; capacity None: unknown
     nat_sizes: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    #: conntrack tables that a node of its IP versions has, and the source does not
+    absent: tuple[str, ...] = ()
     #: how full tables are (0 to 1), where the node itself says so
     told_pressure: dict[str, float] = field(default_factory=dict)
     #: who says how large a table is, by name
@@ -188,6 +190,11 @@ def gather(
     )
     facts.has_nat |= bool(facts.snat_use.entries)
     facts.nat_sizes = _nat_sizes(facts.snat_use.entries, shared, told)
+    if source.only is None and _shows_empty_ones(shared):
+        there = {table.name for table in shared}
+        versions = _versions(facts, pinned, told)
+        wanted = (name for name in pins.CT_TABLES if pins.CT_FAMILY[name] in versions)
+        facts.absent = tuple(name for name in wanted if name not in there)
     for table in tables:
         if not table.max_entries and table.name in told.capacity:
             table.max_entries = told.capacity[table.name].value
@@ -205,6 +212,27 @@ def gather(
         elapsed = time.monotonic() - started
         facts.growth = {name: (count - before[name]) / elapsed for name, count in _counts(source).items()}
     return facts
+
+
+def _shows_empty_ones(tables: Sequence[CtTable]) -> bool:
+    """Whether a table without entries would be among these: of maps it is, a listing has only those with lines."""
+    return any(table.max_entries and not table.capacity_evidence for table in tables) and all(
+        table.raw for table in tables
+    )
+
+
+def _versions(facts: Facts, pinned: Collection[str], told: NodeFacts) -> set[int]:
+    """The IP versions of a node, by what it says, its other tables and its pods."""
+    said = {version for version in (4, 6) if _mode(told, version) == "true"}
+    tables = {table.family for table in facts.tables}
+    snat = {version for version, name in pins.SNAT_TABLES.items() if name in pinned or name in facts.nat_sizes}
+    without = {version for version in (4, 6) if _mode(told, version) == "false"}
+    return (said | tables | snat | {endpoint.addr.version for endpoint in facts.listings.endpoints}) - without
+
+
+def _mode(told: NodeFacts, version: int) -> str | None:
+    fact = told.modes.get(f"ipv{version}")
+    return None if fact is None else fact.value
 
 
 def _nat_sizes(

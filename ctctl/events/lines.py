@@ -51,8 +51,9 @@ def packet_words(event: HookEvent) -> str:
     if event.icmp_type is not None:
         echo = {ICMP_ECHO_REQUEST: "echo request", ICMP_ECHO_REPLY: "echo reply"}.get(event.icmp_type)
         kind = echo or f"type {event.icmp_type} code {event.icmp_code}"
-        ident = f" id {flow.src_port or flow.dst_port}" if echo else ""
-        words = f"{name} {flow.src} > {flow.dst} {kind}{ident}"
+        # A hook that only translates reads the identifier on the way: 0 is "not read" there.
+        ident = flow.src_port or flow.dst_port
+        words = f"{name} {flow.src} > {flow.dst} {kind}{f' id {ident}' if echo and ident else ''}"
     else:
         ends = (str(flow.src), str(flow.dst)) if flow.proto == PROTO_ICMP else (_end(flow, "src"), _end(flow, "dst"))
         words = f"{name} {ends[0]} > {ends[1]}"

@@ -101,6 +101,7 @@ def _collect_nodes(
     lake: Lake, source: Source, spec: str, wanted: Wanted, *, label: str, digest: str
 ) -> Iterator[Outcome]:
     moment, evidence = _time_of(spec, source, wanted)
+    told = _told(wanted)
     nodes: list[str | None] = [*source.nodes()]
     if not nodes or any(table.node is None for table in source.tables):
         nodes.append(None)
@@ -115,14 +116,28 @@ def _collect_nodes(
             boot_id=source.boot_id,
             source=as_named(spec),
             complete=True,
+            told=told,
         )
-        if lake.has(about.collection):
-            yield Outcome(about.source, name, "already there", 0, 0, about.collection, moment)
+        before = lake.find(about.collection)
+        if before is not None and told in ("", before.told):
+            problem = as_named("; ".join(before.partial)) or None
+            yield Outcome(about.source, name, "already there", 0, 0, about.collection, before.collected_at, problem)
             continue
-        yield _collect_node(lake, source, node, about)
+        yield _collect_node(lake, source, node, about, before)
 
 
-def _collect_node(lake: Lake, source: Source, node: str | None, about: Collection) -> Outcome:
+def _told(wanted: Wanted) -> str:
+    """A number of what the user said of the sources, empty where that is nothing."""
+    if wanted == Wanted(wanted.cluster, wanted.node):
+        return ""
+    names = [_content_of_files(Path(name)) for name in wanted.options.names]
+    said = (wanted.collected_at, replace(wanted.options, names=()), names)
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
+
+
+def _collect_node(
+    lake: Lake, source: Source, node: str | None, about: Collection, before: Collection | None = None
+) -> Outcome:
     tables = [table for table in source.tables if table.node == node]
     listings = source.some(node, *LISTED)
     stamp = Stamp(
@@ -143,7 +158,7 @@ def _collect_node(lake: Lake, source: Source, node: str | None, about: Collectio
     covers = tuple(sorted({f"{table.family_label}/{table.protocol}" for table in tables}))
     if not parts:
         return Outcome(about.source, about.node, "failed", problem="it shows no table that a lake has")
-    lake.commit(replace(about, tables=parts, covers=covers, complete=not problems, partial=problems))
+    lake.commit(replace(about, tables=parts, covers=covers, complete=not problems, partial=problems), before)
     rows, size = sum(part.rows for part in parts.values()), sum(part.bytes for part in parts.values())
     problem = as_named("; ".join(problems)) or None
     status = "partly" if problems else "collected"
@@ -199,8 +214,11 @@ def _content_of(spec: str, source: Source) -> str:
     """What tells the source from any other: a file's content; a live table is another at each look."""
     if source.directory is not None or spec in ("nf", "-"):
         return f"live {source.boot_id} {source.directory} {source.collected_at}"
+    return _content_of_files(Path(spec))
+
+
+def _content_of_files(path: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    path = Path(spec)
     members = [path] if path.is_file() else sorted(member for member in path.rglob("*") if member.is_file())
     for member in members:
         if path.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, plain_schema
 MEMORY: Final = "1400MB"
 #: The type of a cluster's name, which is a text in every row: compared and counted it is a number.
 _CLUSTER: Final = "cluster_word"
+_EXPLAIN: Final = re.compile(r"\s*explain\s+(?:analyze\s+)?", re.IGNORECASE)
+#: What only asks, as DuckDB calls it; the second is a PIVOT, whose columns it asks for first.
+_ASKING: Final = (["SELECT"], ["MULTI"])
 
 
 class QueryError(CtctlError):
@@ -43,7 +47,9 @@ def answer(lake: Lake, query: Query, memory: str = MEMORY) -> Any:
         for view in views(query, collections):
             _view(connection, lake, view, collections)
         try:
-            found = connection.sql(dollar_parameters(query.sql), params=dict(query.values) or None)
+            text = dollar_parameters(query.sql)
+            _only_asks(connection, text)
+            found = connection.sql(text, params=dict(query.values) or None)
             if found is None:
                 raise UsageError("SQL: this is no SELECT: it has no rows to show")
             return found.to_arrow_table()
@@ -51,6 +57,17 @@ def answer(lake: Lake, query: Query, memory: str = MEMORY) -> Any:
             raise UsageError(f"SQL: {_line(error)}") from None
         except library.Error as error:
             raise QueryError(f"DuckDB: {_line(error)}") from None
+
+
+def _only_asks(connection: Any, text: str) -> None:
+    """Raise UsageError for anything but one SELECT, or what explains one: COPY writes files, INSTALL fetches code."""
+    kinds = [statement.type.name for statement in connection.extract_statements(text)]
+    if kinds == ["EXPLAIN"] and (explained := _EXPLAIN.match(text)) is not None:
+        kinds = [statement.type.name for statement in connection.extract_statements(text[explained.end() :])]
+    if len(kinds) > 1:
+        raise UsageError(f"SQL: {len(kinds)} statements: ask one SELECT at a time")
+    if kinds not in _ASKING:
+        raise UsageError("SQL: this is no SELECT: nothing else is done here")
 
 
 @contextmanager

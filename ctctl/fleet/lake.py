@@ -4,8 +4,8 @@
     TABLE/cluster=C/node=N/time=20260115T101530Z/ID.parquet  its rows of one table
 
 The files of a collection are written first, each beside its place and then renamed (an object store shows an
-object only when it is whole), its document last. What a killed run leaves is in no document, is read by nobody
-and is written over by the next run.
+object only when it is whole), its document last. What a killed run leaves (``.ctctl-*``) is in no document and is
+read by nobody; the next run does not need it, and leaves it: it might be another's that still writes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Collection:
 
     ``tables``: the files by table; a table that the source did not show is not among them, and nothing may be
     concluded from its absence. ``covers``: the conntrack tables that were read (``ipv4/TCP``). ``complete``:
-    nothing of what was read was damaged or missing. ``time_evidence`` says where ``collected_at`` is from.
+    nothing of what was read was damaged or missing. ``time_evidence`` says where ``collected_at`` is from. ``told`` is
+    a number of what the user said of the source: with something else said it is another collection of the same thing.
     """
 
     collection: str
@@ -62,6 +63,7 @@ class Collection:
     covers: tuple[str, ...] = ()
     partial: tuple[str, ...] = ()
     tables: Mapping[str, Part] = field(default_factory=dict)
+    told: str = ""
 
     def document(self) -> dict[str, object]:
         """As JSON."""
@@ -73,6 +75,7 @@ class Collection:
         try:
             if document["schema"] != SCHEMA:
                 raise DecodeError(f"{where}: {document['schema']} is of another version of ctctl: use a newer one")
+            document = {"told": "", **document}  # it came later than the others
             given = {name: document[name] for name in cls.__dataclass_fields__}
             given["collected_at"] = datetime.fromisoformat(given["collected_at"])
             given["covers"], given["partial"] = tuple(given["covers"]), tuple(given["partial"])
@@ -119,12 +122,12 @@ class Lake:
             raise NotFoundError(f"{self.where}: no collection is there; ctctl fleet collect {typed} --from SRC")
         return sorted(read, key=lambda one: (one.collected_at, one.cluster, one.node))
 
-    def has(self, collection: str) -> bool:
-        """Whether it was collected whole."""
-        fs = pyarrow("fs").fs
+    def find(self, collection: str) -> Collection | None:
+        """That collection, where it was collected whole."""
+        fs, path = pyarrow("fs").fs, f"{self.root}/{_DOCUMENTS}/{collection}.json"
         with self._told():
-            (info,) = self._fs.get_file_info([f"{self.root}/{_DOCUMENTS}/{collection}.json"])
-        return bool(info.type == fs.FileType.File)
+            (info,) = self._fs.get_file_info([path])
+        return self._read(path) if info.type == fs.FileType.File else None
 
     def _read(self, path: str) -> Collection:
         with self._told(), self._fs.open_input_file(path) as stream:
@@ -153,8 +156,12 @@ class Lake:
         with self._whole(path) as stream:
             with self._told():
                 file = _Written(columns, stream, self._told)
-            yield file
-            file.close()
+            try:
+                yield file
+                file.close()
+            except BaseException:
+                file.give_up()
+                raise
 
     def size(self, path: str) -> int:
         """Bytes of a file of the lake."""
@@ -162,11 +169,16 @@ class Lake:
             (info,) = self._fs.get_file_info([f"{self.root}/{path}"])
         return int(info.size)
 
-    def commit(self, done: Collection) -> None:
-        """Write the document of a collection whose files are all there."""
+    def commit(self, done: Collection, before: Collection | None = None) -> None:
+        """Write the document of a collection whose files are all there; ``before`` is the one that it replaces."""
         document = json.dumps(done.document(), indent=1).encode()
         with self._whole(f"{_DOCUMENTS}/{done.collection}.json") as stream, self._told():
             stream.write(document)
+        kept = {part.path for part in done.tables.values()}
+        for part in before.tables.values() if before is not None else ():
+            if part.path not in kept:
+                with self._told(), contextlib.suppress(FileNotFoundError):
+                    self._fs.delete_file(f"{self.root}/{part.path}")
 
     @contextlib.contextmanager
     def _whole(self, path: str) -> Iterator[Any]:

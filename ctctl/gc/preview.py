@@ -63,9 +63,12 @@ def explanations(source: Source, scrub: Scrub | None = None) -> tuple[list[Expla
 
 def _timed(source: Source) -> tuple[list[CtTable], list[str]]:
     """The tables whose time is known, and a note for each other. Raises CtctlError if there is none of them."""
-    timed = [table for table in source.tables if table.now is not None]
+    # An empty table has no line that tells a time, and needs none.
+    timed = [table for table in source.tables if table.now is not None or table.count == 0]
     unknown = [
-        f"{_named(table)}: the time of the dump is unknown: give --now" for table in source.tables if table.now is None
+        f"{_named(table)}: the time of the dump is unknown: give --now"
+        for table in source.tables
+        if table.now is None and table.count != 0
     ]
     if unknown and not timed:
         raise CtctlError(unknown[0])
@@ -77,8 +80,8 @@ def _named(table: CtTable) -> str:
 
 
 def _now(table: CtTable) -> int:
-    assert table.now is not None
-    return table.now
+    assert table.now is not None or table.count == 0
+    return table.now or 0
 
 
 def _rows(table: CtTable) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:

@@ -39,6 +39,26 @@ def xdp_programs() -> list[XdpProgram]:
         return [found for link in ip.get_links() if (found := _xdp_of(link)) is not None]
 
 
+def sends_from_xdp(ifindex: int) -> bool:
+    """Whether what native XDP sends back by a device of this network namespace gets out. Raises OSError, NetlinkError.
+
+    A veth hands frames to the other end's driver, which wakes for them only where an XDP program runs in it: with none
+    they are dropped, and with GRO alone they lie there until other traffic comes (veth_xdp_flush() of the kernel).
+    """
+    from pyroute2 import IPRoute
+
+    with IPRoute() as ip:
+        link: Any = ip.get_links(ifindex)[0]
+        info = link.get_attr("IFLA_LINKINFO")
+        if info is None or info.get_attr("IFLA_INFO_KIND") != "veth":
+            return True
+        namespace = link.get_attr("IFLA_LINK_NETNSID")
+        where = {} if namespace is None else {"if_netnsid": namespace}
+        (other_end,) = ip.link("get", index=link.get_attr("IFLA_LINK"), **where)
+    about = other_end.get_attr("IFLA_XDP")
+    return about is not None and bool(about.get_attr("IFLA_XDP_DRV_PROG_ID"))
+
+
 def _xdp_of(link: Any) -> XdpProgram | None:
     about = link.get_attr("IFLA_XDP")
     number = about.get_attr("IFLA_XDP_PROG_ID") if about is not None else None

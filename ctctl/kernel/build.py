@@ -32,6 +32,8 @@ class Build:
     kernel: str
     machine: str
     python: str
+    #: the folder of the examples that came with it; None: it came without
+    examples: str | None
     #: SHA-256 of each compiled BPF object, by its name
     bpf: dict[str, str]
 
@@ -51,11 +53,27 @@ def installation() -> Build:
         kernel=platform.release(),
         machine=platform.machine(),
         python=".".join(map(str, sys.version_info[:3])),
+        examples=str(folder) if (folder := examples()) else None,
         bpf={
             file.name.removesuffix(".bpf.o"): hashlib.sha256(file.read_bytes()).hexdigest()
             for file in sorted((_PACKAGE / "bpf").glob("*.bpf.o"))
         },
     )
+
+
+def examples() -> Path | None:
+    """The folder of the examples: a checkout's, or below the ``share`` of where the package is installed."""
+    if (_PACKAGE.parent / "pyproject.toml").exists():
+        return _PACKAGE.parent / "examples"
+    return next((path for above in _PACKAGE.parents if (path := above / "share/ctctl/examples").is_dir()), None)
+
+
+def is_an_example(path: str | Path) -> str:
+    """Words behind "there is no such file", where a page's ``examples/NAME`` was typed elsewhere; else empty."""
+    place, folder = Path(path), examples()
+    if folder is None or place.parent.name != "examples" or not (folder / place.name).is_file():
+        return ""
+    return f"; ctctl came with {folder / place.name}"
 
 
 def _library() -> tuple[str | None, str | None]:

@@ -74,6 +74,8 @@ _XDP_HINTS: Final = {
     errno.EBUSY: "another XDP program is attached to the device",
     errno.EEXIST: "another XDP program is attached to the device, in another mode",
     errno.EOPNOTSUPP: "the device's driver has no native XDP: use lb.acceleration: generic",
+    errno.ERANGE: "native XDP has no room for packets of this MTU: use lb.acceleration: generic",
+    errno.ENOSPC: "native XDP needs as many receive queues as the other end sends by: use lb.acceleration: generic",
 }
 _CGROUP_HINTS: Final = {
     errno.EBADF: "no directory of a cgroup2 file system",

@@ -26,6 +26,11 @@ def is_live(name: str) -> bool:
         return False
 
 
+def _number(error: OSError) -> int:
+    """The kernel's number. Without one pyroute2 waited in vain for the process that it starts for this."""
+    return error.errno or errno.ETIMEDOUT
+
+
 def ensure(name: str) -> None:
     """Make the namespace unless it is there; what a crash left of it is cleared first.
 
@@ -43,7 +48,7 @@ def ensure(name: str) -> None:
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PermissionDenied("the lab makes network namespaces: run it as root (CAP_SYS_ADMIN)") from None
-        raise KernelError("make network namespace", name, error.errno or 0) from None
+        raise KernelError("make network namespace", name, _number(error)) from None
     if not is_live(name):
         raise KernelError("make network namespace", name, errno.EIO, "is /run/netns mounted read-only?")
 
@@ -62,7 +67,7 @@ def remove(name: str) -> bool:
         except OSError as error:
             if error.errno == errno.EBUSY:
                 continue
-            raise KernelError("remove network namespace", name, error.errno or 0) from None
+            raise KernelError("remove network namespace", name, _number(error)) from None
         removed = True
     return removed
 
@@ -107,4 +112,4 @@ def write_sysctls(name: str, values: dict[str, str]) -> None:
     try:
         run_in_netns(name, inside)
     except OSError as error:
-        raise KernelError("set sysctl in", name, error.errno or 0) from None
+        raise KernelError("set sysctl in", name, _number(error)) from None

@@ -8,16 +8,20 @@ from collections.abc import Iterable
 MOST = 30
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name most like ``name``, or None where nothing comes near."""
+#: How like each other words are: a name of something seen, a word of the command line.
+NAME_LIKE, WORD_LIKE = 0.5, 0.6
+
+
+def nearest(name: str, names: Iterable[str], like: float = NAME_LIKE, *, starts: bool = True) -> str | None:
+    """The name most like ``name``, or None where nothing comes near; ``starts``: one that starts alike is near too."""
     import difflib  # only wanted on the way to an error
 
     folded = {candidate.casefold(): candidate for candidate in names}
-    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=like)
     if found:
         return folded[found[0]]
-    starts = [candidate for key, candidate in folded.items() if name and key.startswith(name.casefold()[:3])]
-    return min(starts, key=len) if starts else None
+    alike = [candidate for key, candidate in folded.items() if name and key.startswith(name.casefold()[:3])]
+    return min(alike, key=len) if alike and starts else None
 
 
 def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from ctctl.errors import CtctlError, NotFoundError, UnsupportedError
 from ctctl.kernel import tc
@@ -32,9 +33,11 @@ from ctctl.kernel.program import Program
 from ctctl.node.netns import candidates, in_netns
 from ctctl.node.paths import NodePaths
 from ctctl.node.record import NodeRecord, SlotRecord
+from ctctl.node.slots import program_version
 
-#: Where our filters go on a device that has none of ours yet: behind those that asked to be first.
-_PRIORITY = 50
+#: Where our filters go: behind those that asked to be first, and IPv6's behind IPv4's, which takes outer headers off
+#: for it. Of one priority the kernel runs the newest first.
+_PRIORITY: Final = {4: 50, 6: 51}
 
 #: How a program of sockets is attached, whatever the node's ``AttachMode`` for devices.
 CGROUP = "cgroup"
@@ -184,6 +187,11 @@ def detach_link(pin: Path) -> None:
     pin.unlink(missing_ok=True)
 
 
+def in_its_place(found: Attachment, slot: SlotRecord) -> bool:
+    """Whether a program of the slot has only to take the place of the one found there: a filter may be out of order."""
+    return found.filter is None or found.filter.priority == _PRIORITY[program_version(slot.program)]
+
+
 def put_filter(program: Program, slot: SlotRecord, node: str, old: tc.Filter | None) -> tc.Filter:
     """Attach by a clsact filter in this thread's namespace, in place of ``old``, else beside all others."""
     direction = Direction(slot.direction)
@@ -191,7 +199,7 @@ def put_filter(program: Program, slot: SlotRecord, node: str, old: tc.Filter | N
         priority, handle = old.priority, old.handle
     else:
         used = {(f.priority, f.handle) for f in tc.list_filters(slot.ifindex) if f.direction == direction}
-        priority = _PRIORITY
+        priority = _PRIORITY[program_version(slot.program)]
         handle = next(number for number in range(1, len(used) + 2) if (priority, number) not in used)
     return tc.attach_filter(
         program, slot.ifindex, direction, name=filter_name(node, slot.name), priority=priority, handle=handle

@@ -138,16 +138,23 @@ def _choose(name: str | None, nodes: Mapping[str, NodePaths], bpffs: Path | None
     close = nearest(name, nodes)
     if close is not None:
         raise NotFoundError(f"no node {name!r} is loaded; did you mean {close!r}?")
+    if not nodes and bpffs is None and _has_cilium():
+        raise NotFoundError(f"no node {name!r} of ctctl's own is loaded; Cilium's tables here are read without --node")
     loaded = f"loaded: {', '.join(nodes)}" if nodes else f"none is: {HOW_TO_LOAD}"
     raise NotFoundError(f"no node {name!r} is loaded ({loaded})")
 
 
 def _nothing(bpffs: Path | None) -> str:
     where = f" under {bpffs / ROOT}" if bpffs is not None else ""
-    with contextlib.suppress(PermissionDenied):
-        if bpffs is None and cilium_tables() is not None:
-            return (
-                "no node of ctctl's own is loaded, only Cilium's tables are here: ctctl ct list reads them, "
-                "ctctl trace --probe follows packets, --simulate takes a node file (-f)"
-            )
+    if bpffs is None and _has_cilium():
+        return (
+            "no node of ctctl's own is loaded, only Cilium's tables are here: ctctl ct list reads them, "
+            "ctctl trace --probe follows packets, --simulate starts from them"
+        )
     return f"no node is loaded{where}: {HOW_TO_LOAD}"
+
+
+def _has_cilium() -> bool:
+    with contextlib.suppress(PermissionDenied):
+        return cilium_tables() is not None
+    return False

@@ -35,7 +35,7 @@ from ctctl.node.resolve import netns_inode, resolve_node
 from ctctl.node.slots import units
 from ctctl.node.staging import begin, finish_interrupted, publish_maps, publish_record, uninterrupted
 from ctctl.node.switch import Switch
-from ctctl.node.tunnel import BPF, DEVICE, make_overlay, remove_overlays, resolve_tunnel, with_overlay
+from ctctl.node.tunnel import BPF, DEVICE, make_overlay, remove_overlays, resolve_tunnel, try_overlay, with_overlay
 from ctctl.node.write import wanted_tables, write_tables
 
 
@@ -120,6 +120,8 @@ def _maps_of(node: NodeFile) -> set[str]:
     known = {*tables.config_tables(node), *STATE_MAPS, tables.MAGLEV}
     if node.datapath.lb.socket is None:
         known -= OF_SOCKETS
+    if any(unit.behind is not None for unit in units(node)):
+        known.add(pins.XDP_NEXT)
     if node.datapath.ipv6:
         return known | {pins.of_family(tables.MAGLEV, 6)}
     return known - OF_IPV6
@@ -158,7 +160,10 @@ def plan_load(request: LoadRequest) -> LoadReport:
     mounted = not _bpffs.is_bpffs(request.bpffs)
     check_pins(request.paths, read_record(request.paths.map(MAP_NAME)))
     with contextlib.ExitStack() as closing:
-        return _plan(request, request.paths, closing).report(mounted=mounted, planned=True)
+        plan = _plan(request, request.paths, closing)
+        if plan.makes_overlay:
+            try_overlay()
+        return plan.report(mounted=mounted, planned=True)
 
 
 def _preflight(request: LoadRequest) -> None:

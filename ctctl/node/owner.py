@@ -27,7 +27,7 @@ _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: pinned by a load besides the tables with a layout of their own
 _OTHER_PINS = frozenset({pins.NODE_RECORD, pins.EVENTS})
 #: Maps of ours that carry no type information: their kinds cannot.
-_WITHOUT_BTF = frozenset({pins.NODE_RECORD, pins.EVENTS, pins.LB4_MAGLEV, pins.LB6_MAGLEV})
+_WITHOUT_BTF = frozenset({pins.NODE_RECORD, pins.EVENTS, pins.LB4_MAGLEV, pins.LB6_MAGLEV, pins.XDP_NEXT})
 
 
 @functools.cache

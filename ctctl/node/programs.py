@@ -14,7 +14,7 @@ from ctctl.kernel.object import OBJECTS, BpfObject
 from ctctl.kernel.program import Program
 from ctctl.node.pool import PRIVATE_MAPS, MapPool
 from ctctl.node.record import SlotRecord
-from ctctl.node.slots import Unit
+from ctctl.node.slots import XDP_PROGRAM, Unit, program_name
 from ctctl.node.tables import MAGLEV, map_sizes, rodata
 from ctctl.node.write import new_lookup_table
 
@@ -55,7 +55,17 @@ def load_units(
         for slot in unit.slots:
             staged.programs[slot] = bpf.program(slot.program)
             staged.config[slot.name] = config
+        if unit.behind is not None:
+            step(f"load {unit.behind.title}")
+            behind = _load(unit.behind, unit_config(node, unit.behind), pool, sizes, owner)
+            _go_on_to(owner.enter_context(behind), unit.behind.version, bpf)
     return staged
+
+
+def _go_on_to(behind: BpfObject, version: int, bpf: BpfObject) -> None:
+    """Have the XDP program of ``bpf`` go on to that of another family."""
+    program = behind.program(program_name(XDP_PROGRAM, version))
+    bpf.map(pins.XDP_NEXT).update(bytes(4), program.fd.to_bytes(4, "little"))
 
 
 def _load(
@@ -69,6 +79,9 @@ def _load(
             if name in known:
                 bpf.set_config(name, value)
         made = _choose_maps(bpf, pool, sizes, int(config["cfg_maglev_size"]), owner)
+        if unit.behind is None and pins.XDP_NEXT in made:
+            # Nothing will be in it.
+            made.remove(pins.XDP_NEXT)
         bpf.load()
         for name in made:
             pool.fresh[name] = bpf.map(name).dup()

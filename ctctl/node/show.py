@@ -101,8 +101,21 @@ NODES: View[NodeStatus] = View(
         Column("problems", "PROBLEMS", lambda n: len(n.problems), right=True),
     ),
     name=lambda n: n.name,
-    record=asdict,
+    record=lambda n: {**asdict(n), "drops": n.drops},
+    # The rest of the record: what a section for people says in sentences and tables of their own.
+    extra=[
+        Column(name, name.upper(), lambda n, name=name: _plain(getattr(n, name)))  # type: ignore[misc]
+        for name in (
+            *("path", "tunnel", "file", "changing", "maps", "counters", "create_failed", "snat_exhausted"),
+            *("facts", "live"),
+        )
+    ],
 )
+
+
+def _plain(value: object) -> object:
+    """Rows inside of a row as JSON has them."""
+    return [asdict(row) for row in value] if isinstance(value, tuple) else value
 
 
 def write_status(nodes: Sequence[NodeStatus], options: OutputOptions, stream: TextIO) -> None:

@@ -23,7 +23,7 @@ HOOKS: dict[str, tuple[tuple[str, str], ...]] = {
     "overlay": (("from_overlay", INGRESS), ("to_overlay", EGRESS)),
 }
 
-#: what runs on the node's device before there is a socket buffer
+#: what runs on the node's device before there is a socket buffer; a device runs one, so that of IPv6 is behind IPv4's
 XDP_OBJECT, XDP_PROGRAM = "xdp", "xdp_netdev"
 
 #: the same for cgroups: programs of sockets, and the hook of each (``kernel.link.SOCKET_ATTACH_TYPES``)
@@ -49,7 +49,8 @@ def program_name(hook: str, version: int) -> str:
 def program_names() -> frozenset[str]:
     """Every program of the datapath, of either family."""
     hooks = {program_name(hook, version) for programs in HOOKS.values() for hook, _ in programs for version in (4, 6)}
-    return frozenset(hooks | {XDP_PROGRAM} | {program for programs in SOCKET_HOOKS.values() for program, _ in programs})
+    ahead = {program_name(XDP_PROGRAM, version) for version in (4, 6)}
+    return frozenset(hooks | ahead | {program for programs in SOCKET_HOOKS.values() for program, _ in programs})
 
 
 def program_version(name: str) -> int:
@@ -59,12 +60,16 @@ def program_version(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One object to load: its configuration is of one endpoint, or of the node, and of one IP version."""
+    """One object to load: its configuration is of one endpoint, or of the node, and of one IP version.
+
+    ``behind``: another whose program this one's goes on to, by the program array ``pins.XDP_NEXT``.
+    """
 
     object: str
     slots: tuple[SlotRecord, ...]
     endpoint: Endpoint | None = None
     version: int = 4
+    behind: Unit | None = None
 
     @property
     def title(self) -> str:
@@ -103,7 +108,8 @@ def units(node: NodeFile) -> Iterator[Unit]:
         yield from (_device_unit("netdev", device.name, device.ifindex, version) for version in versions)
     if device is not None and node.datapath.lb.acceleration in XDP_MODES:
         slot = SlotRecord(XDP_PROGRAM, XDP_PROGRAM, device.name, device.ifindex or 0, node.datapath.lb.acceleration)
-        yield Unit(XDP_OBJECT, (slot,))
+        behind = Unit(object_name(XDP_OBJECT, 6), (), version=6) if node.datapath.ipv6 else None
+        yield Unit(XDP_OBJECT, (slot,), behind=behind)
     if node.datapath.lb.socket is not None:
         yield from (_socket_unit(node.datapath.lb.socket, version) for version in versions)
 

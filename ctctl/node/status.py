@@ -7,7 +7,7 @@ missing is the answer.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from ctctl.abi.layouts import CtctlStat
 from ctctl.errors import CtctlError, PermissionDenied
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.program import Program
-from ctctl.node.attach import CGROUP, Attachment, find_attachments
+from ctctl.node.acceleration import NATIVE, OTHER_END, loses_frames
+from ctctl.node.attach import CGROUP, XDP, Attachment, find_attachments
 from ctctl.node.counters import Counter, read_counters, read_stat
 from ctctl.node.find import choose_node, own_nodes
 from ctctl.node.lock import is_locked
@@ -87,8 +88,8 @@ class NodeStatus:
     @property
     def drops(self) -> int | None:
         """Packets dropped, all hooks and reasons; None where nothing counts them."""
-        if not self.live and not self.counters:
-            return None
+        if not self.counters and (not self.live or self.owner != "ctctl"):
+            return None  # a node of ours has a counter for each hook; of Cilium's an empty table may be one not read
         return sum(counter.packets for counter in self.counters if counter.reason != "ok")
 
 
@@ -211,6 +212,18 @@ def _program(
     )
 
 
+def _goes_on(map_ids: Iterable[int]) -> bool:
+    """Whether there is a program of IPv6 behind the XDP program that uses these maps. True where it cannot be told."""
+    for map_id in map_ids:
+        try:
+            with Map.from_id(map_id) as table:
+                if table.info.name == pins.XDP_NEXT:
+                    return table.lookup(bytes(4)) is not None
+        except CtctlError:
+            continue
+    return True
+
+
 def _check_program(found: Attachment, map_ids: Mapping[str, int]) -> tuple[str | None, str]:
     """(tag, problem): a program must use the maps that are pinned, or nobody sees what it writes."""
     try:
@@ -218,6 +231,10 @@ def _check_program(found: Attachment, map_ids: Mapping[str, int]) -> tuple[str |
             info = program.info
     except CtctlError:
         return None, "its program is gone"
+    if found.mode == XDP and pins.CT6_TCP in map_ids and not _goes_on(info.map_ids):
+        return info.tag, "IPv6's program is not behind it, what is IPv6's is passed on: run ctctl load again"
+    if found.mode == XDP and found.direction == NATIVE and loses_frames(found.netns, found.ifindex):
+        return info.tag, f"every packet that it sends is lost: {OTHER_END}"
     foreign = [map_id for map_id in info.map_ids if map_id not in map_ids.values()]
     for map_id in foreign:
         with contextlib.suppress(CtctlError), Map.from_id(map_id) as table:

@@ -23,6 +23,7 @@ from ctctl.node.attach import (
     detach_link,
     drop_filter,
     exchange_link,
+    in_its_place,
     put_filter,
 )
 from ctctl.node.netns import in_netns
@@ -81,7 +82,8 @@ class Switch:
 
     def _reusable(self, slot: SlotRecord) -> Attachment | None:
         where = (slot.name, self._mode_of(slot), slot.ifindex, slot.cgroup_id, slot.direction)
-        return next((a for a in self.attached if (a.slot, a.mode, a.ifindex, a.cgroup_id, a.direction) == where), None)
+        there = (a for a in self.attached if (a.slot, a.mode, a.ifindex, a.cgroup_id, a.direction) == where)
+        return next((a for a in there if in_its_place(a, slot)), None)
 
     def _link(self, slot: SlotRecord, program: Program, found: Attachment | None) -> None:
         if found is None or found.pin is None:

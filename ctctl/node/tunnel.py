@@ -10,6 +10,7 @@ from typing import Any
 
 from ctctl.config.node import NodeFile, Overlay
 from ctctl.errors import ConfigError, KernelError, UnsupportedError
+from ctctl.kernel.netns import run_in_new_netns
 from ctctl.node.resolve import find_interface
 
 AUTO = "auto"
@@ -60,6 +61,11 @@ def make_overlay(node: str, name: str) -> int:
         route.link("set", index=ifindex, ifalias=_alias(node))
         route.link("set", index=ifindex, state="up")
     return ifindex
+
+
+def try_overlay() -> None:
+    """Make such a device where it is in nobody's way, and gone at once. Raises what ``make_overlay`` raises."""
+    run_in_new_netns(make_overlay, "trial", _DEFAULT_NAME)
 
 
 def remove_overlays(node: str) -> None:

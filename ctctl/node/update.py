@@ -203,6 +203,8 @@ def _carry_out(plan: _Plan, closing: contextlib.ExitStack) -> None:
     with uninterrupted():
         publish_maps(paths)
         switch.commit(keep=kept)
+        if all(unit.behind is None for unit in units(plan.node)):
+            paths.map(pins.XDP_NEXT).unlink(missing_ok=True)
         publish_record(paths)
 
 

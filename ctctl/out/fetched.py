@@ -6,7 +6,7 @@ a command that is advised must be one that fetches anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -41,3 +41,17 @@ def as_named(text: str) -> str:
     """``text`` with files that were fetched called by what they are of."""
     of = _FETCHED.get()
     return text.replace(f"{of.folder}/", "") if of is not None else text
+
+
+def is_fetched(spec: str) -> bool:
+    """Whether a source is what was fetched of a node; its last word is the node's name."""
+    of = _FETCHED.get()
+    return of is not None and spec.startswith(f"{of.folder}/")
+
+
+def says_node(nodes: Collection[str | None]) -> bool:
+    """Whether what is shown says of which of these nodes it is: of several, and of what was fetched always.
+
+    Who asks many nodes asks which, also where one alone has an answer.
+    """
+    return len(nodes) > 1 or (_FETCHED.get() is not None and any(nodes))

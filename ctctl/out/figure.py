@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import math
 import os
@@ -51,6 +52,12 @@ _DARK_RULES = "".join(
     for what in ("fill", "stroke")
 )
 _DARK_STYLE = f"@media(prefers-color-scheme:dark){{text{{fill:{DARK['#000000']}!important}}{_DARK_RULES}}}"
+
+
+def require_matplotlib() -> None:
+    """Raise MissingLibraryError without it: asked before the work whose charts are to be drawn."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingLibraryError("charts in files need matplotlib", "plot")
 
 
 def svg(charts: Sequence[Chart]) -> bytes:

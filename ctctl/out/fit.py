@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TextIO
 
@@ -47,13 +45,19 @@ def columns_of(stream: TextIO) -> int | None:
     """How many columns the terminal behind ``stream`` has, None where it is no terminal."""
     if isinstance(stream, Sheet):
         return stream.columns
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def wrap(text: str, width: int) -> list[str]:
     """``text`` in lines of at most ``width``, broken between words where there are any."""
     if len(text) <= width:
         return [text]
+    import textwrap
+
     return textwrap.wrap(text, max(width, 1), break_on_hyphens=False) or [""]
 
 
@@ -62,6 +66,8 @@ def prose(text: str, stream: TextIO, first: str = "", rest: str | None = None) -
     room = columns_of(stream)
     if room is None or len(first) + len(text) <= room:
         return f"{first}{text}\n"
+    import textwrap
+
     # The start of a line keeps its spaces: textwrap would take those inside ``first`` for places to break.
     behind = " " * len(first) if rest is None else rest
     lines = textwrap.wrap(

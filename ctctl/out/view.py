@@ -75,18 +75,20 @@ def by_node(views: Mapping[str | None, View[T]]) -> View[tuple[str | None, T]]:
     """Rows of several nodes, the node first; each row is shown as the view of its node shows it."""
     first = next(iter(views.values()))
 
+    theirs = {node: (*view.columns, *view.extra) for node, view in views.items()}
+
     def column(at: int, one: Column[T]) -> Column[tuple[str | None, T]]:
         def value(row: tuple[str | None, T]) -> object:
-            return views[row[0]].columns[at].value(row[1])
+            return theirs[row[0]][at].value(row[1])
 
         def text(row: tuple[str | None, T]) -> str:
-            return text_of(views[row[0]].columns[at], row[1])
+            return text_of(theirs[row[0]][at], row[1])
 
         def short(row: tuple[str | None, T]) -> str:
-            theirs = views[row[0]].columns[at].short
-            return text(row) if theirs is None else safe(theirs(row[1]))
+            of_its_node = theirs[row[0]][at].short
+            return text(row) if of_its_node is None else safe(of_its_node(row[1]))
 
-        style = None if one.style is None else lambda row: (views[row[0]].columns[at].style or _plain)(row[1])
+        style = None if one.style is None else lambda row: (theirs[row[0]][at].style or _plain)(row[1])
         shorter = None if one.short is None else short
         return Column(
             one.name, one.title, value, text, one.wide, one.right, style, one.width, one.priority, one.prose, shorter
@@ -103,12 +105,14 @@ def by_node(views: Mapping[str | None, View[T]]) -> View[tuple[str | None, T]]:
             if view.cilium_lines is not None:
                 yield from view.cilium_lines([row for at, row in listed if at == node])
 
+    lifted = [column(at, one) for at, one in enumerate((*first.columns, *first.extra))]
     return View(
         first.schema,
         first.plural,
-        [Column("node", "NODE", lambda row: row[0]), *(column(at, one) for at, one in enumerate(first.columns))],
+        [Column("node", "NODE", lambda row: row[0]), *lifted[: len(first.columns)]],
         lambda row: f"{row[0]} {views[row[0]].name(row[1])}",
         record,
+        extra=lifted[len(first.columns) :],
         aliases=first.aliases,
         cilium_lines=lines if first.cilium_lines is not None else None,
         apart=None if first.apart is None else lambda row: (views[row[0]].apart or _plain)(row[1]),

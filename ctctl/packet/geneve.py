@@ -6,11 +6,13 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from ctctl.packet.checksum import internet_checksum
 from ctctl.packet.dissect import dissect
 from ctctl.packet.spec import PROTO_UDP
 
 GENEVE_PORT = 6081
-_TRANSPARENT_ETHERNET = 0x6558
+_ETH_P_IP, _TRANSPARENT_ETHERNET = 0x0800, 0x6558
+_CRITICAL = 0x40
 _DSR_CLASS, _DSR_TYPE, _DSR_WORDS = 0x014B, 0x81, 2
 
 
@@ -28,6 +30,23 @@ def dsr_option(vip: IPv4Address | IPv6Address, port: int) -> bytes:
     """The Geneve option that carries the VIP of a DSR connection: class 0x014B, type 0x81, 2 words or, of IPv6, 5."""
     words = (len(vip.packed) + 4) // 4
     return struct.pack(">HBB", _DSR_CLASS, _DSR_TYPE, words) + vip.packed + struct.pack(">Hxx", port)
+
+
+def wrap_geneve(inner: bytes, outer: Geneve, *, src_mac: bytes, dst_mac: bytes, src_port: int = 50000) -> bytes:
+    """``inner`` (a whole Ethernet frame) encapsulated: the outer packet goes from ``remote`` to ``local``.
+
+    As the datapath sends it: TTL 64, DF, no UDP checksum.
+    """
+    flags = _CRITICAL if outer.options else 0
+    words = len(outer.options) // 4
+    header = struct.pack(">BBHI", words, flags, _TRANSPARENT_ETHERNET, outer.vni << 8) + outer.options
+    udp = struct.pack(">HHHH", src_port, GENEVE_PORT, 8 + len(header) + len(inner), 0)
+    total = 20 + 8 + len(header) + len(inner)
+    ip = (
+        struct.pack(">BBHHHBBH", 0x45, 0, total, 0, 0x4000, 64, PROTO_UDP, 0) + outer.remote.packed + outer.local.packed
+    )
+    ip = ip[:10] + struct.pack(">H", internet_checksum(ip)) + ip[12:]
+    return dst_mac + src_mac + struct.pack(">H", _ETH_P_IP) + ip + udp + header + inner
 
 
 def strip_geneve(frame: bytes) -> tuple[Geneve, bytes] | None:

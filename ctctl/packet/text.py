@@ -122,9 +122,22 @@ def parse_packet_text(text: str) -> PacketSpec:
     """
     reader = _reader(text)
     spec = _parse_ends(reader)
-    spec = replace(spec, **_parse_rest(reader, spec.proto))
+    spec = _with_identifier(reader, replace(spec, **_parse_rest(reader, spec.proto)))
     _check(reader, spec)
     return spec
+
+
+def _with_identifier(reader: _Reader, spec: PacketSpec) -> PacketSpec:
+    """An echo as listings print it: its identifier stands as the port of a request's source, of a reply's target."""
+    ident = spec.src_port or spec.dst_port
+    if spec.proto not in _ICMPS or not ident or (spec.src_port and spec.dst_port):
+        return spec
+    kind = _ECHO[spec.proto]["request" if spec.src_port else "reply"]
+    if {"icmp_type": kind, "ident": ident, **reader.fields} != {**reader.fields, "icmp_type": kind, "ident": ident}:
+        raise reader.fail(
+            f"{ident} in the place of a port is the identifier of an echo of type {kind}, and id= or type= is another"
+        )
+    return replace(spec, src_port=0, dst_port=0, ident=ident, icmp_type=kind)
 
 
 def parse_sent_packet(text: str) -> PacketSpec:

@@ -5,16 +5,15 @@ Everything here is of one node with load 1; all of it is proportional to the loa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctctl.decode.ct import table_name
 from ctctl.model.timeouts import Timeouts
 from ctctl.model.tuples import TCP
-from ctctl.predict.model import DAY_S, ENTRIES_OF, Duration, Kind, Workload
+from ctctl.predict.model import DAY_S, ENTRIES_OF, Duration, Kind, Shape, Workload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,6 +86,16 @@ class TableFlows:
     related: list[Related] = field(default_factory=list)
 
 
+def at(inflow: Series, position: Series) -> Series:
+    """Cumulative inflow at the end of steps that need not be whole; 0 at -1, before the first."""
+    where = np.clip(position + 1, 0, len(inflow) - 1)
+    low = where.astype(np.intp)
+    high = np.minimum(low + 1, len(inflow) - 1)
+    below = inflow[low]
+    found: Series = below + (inflow[high] - below) * (where - low)
+    return found
+
+
 def table_flows(workload: Workload, steps: int, step_s: float) -> list[TableFlows]:
     """The flows of every table that the workload touches."""
     tables = {
@@ -141,7 +150,7 @@ def _add(  # noqa: PLR0917 - the parts of one sum
         at_start = np.zeros(steps)
         at_start[0] = entries * share
         _idle(table, left_s, at_start)
-    if kind.pairs and related:
+    if kind.pairs and related and kind.rate > 0:
         first = timeouts.regular_tcp_syn if kind.protocol == "tcp" else timeouts.regular_any
         pairs = kind.pairs * share
         tables[f"any{family}"].related.append(Related(related * pairs, kind.rate * share / pairs, first + ROUNDING_S))
@@ -154,7 +163,7 @@ def _endings(kind: Kind, steps: int, step_s: float) -> Series:
     """
     if not kind.open:
         return np.zeros(steps)
-    over = _vectorised(kind.duration.cdf)(np.arange(steps + 1) * step_s)
+    over = cdf(kind.duration, np.arange(steps + 1, dtype=np.float64) * step_s)
     found: Series = kind.open * np.diff(np.concatenate(([0.0], over[1:])))
     return found
 
@@ -181,10 +190,10 @@ def _arrivals(kind: Kind, steps: int, step_s: float) -> Series:
 def _departures(arrivals: Series, duration: Duration, step_s: float) -> Series:
     """Connections that end in each step: arrivals, spread over their step, convolved with the duration."""
     steps = len(arrivals)
-    fine = np.arange(steps * _FINE + 1) * (step_s / _FINE)
-    cdf = _vectorised(duration.cdf)(fine)
+    fine = np.arange(steps * _FINE + 1, dtype=np.float64) * (step_s / _FINE)
+    over = cdf(duration, fine)
     # G, the integral of the distribution; its second difference is the share that ends j steps later.
-    integral = np.concatenate(([0.0], np.cumsum((cdf[1:] + cdf[:-1]) / 2) * (step_s / _FINE)))[::_FINE] / step_s
+    integral = np.concatenate(([0.0], np.cumsum((over[1:] + over[:-1]) / 2) * (step_s / _FINE)))[::_FINE] / step_s
     share = np.diff(np.concatenate(([0.0], np.diff(integral))))
     size = 1 << (2 * steps - 1).bit_length()
     product = np.fft.irfft(np.fft.rfft(arrivals, size) * np.fft.rfft(share, size), size)[:steps]
@@ -192,5 +201,13 @@ def _departures(arrivals: Series, duration: Duration, step_s: float) -> Series:
     return found
 
 
-def _vectorised(function: Callable[[float], float]) -> Callable[[Any], Series]:
-    return lambda points: np.fromiter((function(float(t)) for t in points), np.float64, len(points))
+def cdf(duration: Duration, points: Series) -> Series:
+    """``duration.cdf`` of many times, none below 0: a function call for each costs more than all the rest of a step."""
+    if duration.shape is Shape.EMPIRICAL:
+        return np.searchsorted(duration.samples, points, side="right") / len(duration.samples)
+    if duration.shape is Shape.EXPONENTIAL and duration.scale_s > 0:
+        with np.errstate(over="ignore"):  # beyond all numbers all are over
+            return -np.expm1(-points / duration.scale_s)
+    if duration.shape is Shape.CONSTANT:
+        return (points >= duration.scale_s).astype(np.float64)
+    return np.fromiter((duration.cdf(float(t)) for t in points), np.float64, len(points))

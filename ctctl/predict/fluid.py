@@ -1,4 +1,4 @@
-"""The prediction: tables as reservoirs, step by step, for one node or a whole fleet at once.
+"""The prediction: tables as reservoirs, step by step; here for a whole fleet at once, ``one_node`` has one alone.
 
 Within a class of equal timeout, entries fall idle, expire and are evicted in the same order, so what
 was removed is always the oldest part: one number a class says how much. GC removes what is older
@@ -9,14 +9,17 @@ not per entry: a node with millions of entries costs what a small one does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctctl.gc import interval
-from ctctl.predict.flows import IdleClass, TableFlows, table_flows
+from ctctl.predict import one_node
+from ctctl.predict.course import COST_S, Course, Plan, capacity
+from ctctl.predict.flows import IdleClass, TableFlows, at, table_flows
 from ctctl.predict.model import Prediction, Sample, TablePrediction, Workload
 
 if TYPE_CHECKING:
@@ -24,16 +27,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: CPU seconds of GC for each entry read, and those more for each deleted, by engine: `cost_us` of
-#: tests/bench/results/gc.json, which a test compares.
-COST_S: dict[str, tuple[float, float]] = {
-    "batch": (0.33e-6, 0.51e-6),
-    "kernel": (0.09e-6, 0.22e-6),
-    "per-key": (7.31e-6, 0.88e-6),
-}
-#: Free elements that each CPU holds back, on average half of LOCAL_FREE_TARGET (bpf_lru_list.h).
-HELD_PER_CPU = 64
-_SAMPLES = 600
 #: A fleet is looked at more coarsely, so that it too takes seconds.
 _FLEET_STEPS = 5_000
 _GROUPS = 128
@@ -63,21 +56,51 @@ class _Table:
     overflowed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
-def predict(
-    workload: Workload, duration_s: float, *, step_s: float | None = None, cpus: int = 2, only: str | None = None
-) -> Prediction:
-    """Run a workload forward for ``duration_s`` seconds from empty tables, ``step_s`` (a second or more) at a time.
+def predict(workload: Workload, duration_s: float, *, step_s: float | None = None, cpus: int = 2) -> Prediction:
+    """Run a workload forward for ``duration_s`` seconds from empty tables, ``step_s`` (a second or more) at a time."""
+    plan = plan_of(workload, duration_s, step_s=step_s, cpus=cpus)
+    course = course_of(plan, loads(workload.nodes, workload.spread))
+    return Prediction(
+        name=workload.name,
+        duration_s=duration_s,
+        step_s=plan.step_s,
+        nodes=workload.nodes,
+        tables=course.tables,
+        samples=course.samples,
+        intervals=course.intervals,
+        gc_runs=course.gc_runs,
+        gc_cpu_s=course.gc_cpu_s,
+        overflowing_nodes=round(course.overflowing * workload.nodes),
+    )
 
-    ``only`` leaves out every other table, from the GC's ratio too.
-    """
+
+def plan_of(workload: Workload, duration_s: float, *, step_s: float | None = None, cpus: int = 2) -> Plan:
+    """What ``predict`` runs: a step is short enough for the workload, unless it is given."""
     step = step_s or max(1.0, duration_s / (_MAX_STEPS if workload.nodes == 1 else _FLEET_STEPS))
     steps = max(1, round(duration_s / step))
-    load = loads(workload.nodes, workload.spread)
-    tables = [_table(flows, load, cpus) for flows in table_flows(workload, steps, step) if only in (None, flows.name)]
-    gc = _Gc(workload, load)
+    flows = tuple(table_flows(workload, steps, step))
+    return Plan(flows, steps, step, cpus, workload.interval_s, workload.engine)
+
+
+def course_of(plan: Plan, load: Floats) -> Course:
+    """The course of nodes of these loads."""
+    return one_node.run(plan) if len(load) == 1 else run_fleet(plan, load)
+
+
+def peak_of_size(plan: Plan, load: Floats, flows: TableFlows, max_entries: int, most: float) -> float:
+    """The peak on the fullest node of one table of the plan, were it that large and alone; where it comes to more than
+    ``most``, anything above that."""
+    alone = replace(plan, flows=(replace(flows, max_entries=max_entries),))
+    return one_node.peak(alone, most) if len(load) == 1 else run_fleet(alone, load).tables[0].worst_peak
+
+
+def run_fleet(plan: Plan, load: Floats) -> Course:
+    """Run nodes of these loads forward from empty tables."""
+    step = plan.step_s
+    tables = [_table(flows, load, plan.cpus) for flows in plan.flows]
+    gc = _Gc(plan, load)
     samples: list[Sample] = []
-    every = max(1, steps // _SAMPLES)
-    for i in range(steps):
+    for i in range(plan.steps):
         now = (i + 1) * step
         for table in tables:
             _fill(table, i, step)
@@ -86,9 +109,16 @@ def predict(
             gc.collect(tables, i, step, now, due)
         for table in tables:
             table.sums += float(table.total.mean())
-        if i % every == 0 or i == steps - 1:
+        if plan.sampled(i):
             samples.append(_sample(tables, gc, i, step, now))
-    return _prediction(workload, tables, gc, samples, duration_s=duration_s, step=step, steps=steps)
+    return Course(
+        tables=tuple(_told(table, plan.steps) for table in tables),
+        samples=tuple(samples),
+        intervals=tuple(gc.sequence),
+        gc_runs=gc.runs / len(gc.due),
+        gc_cpu_s=float(gc.cpu_s.mean()),
+        overflowing=_overflowed(tables),
+    )
 
 
 def loads(nodes: int, spread: float) -> Floats:
@@ -111,7 +141,7 @@ def _table(flows: TableFlows, load: Floats, cpus: int) -> _Table:
     return _Table(
         flows=flows,
         load=load,
-        capacity=max(1.0, flows.max_entries - min(HELD_PER_CPU, flows.max_entries / (2 * cpus)) * cpus),
+        capacity=capacity(flows.max_entries, cpus),
         removed=np.zeros((len(flows.idle), len(load))),
         related_expired=zero(),
         evicted_active=zero(),
@@ -125,18 +155,9 @@ def _table(flows: TableFlows, load: Floats, cpus: int) -> _Table:
     )
 
 
-def _at(inflow: Floats, position: Floats) -> Floats:
-    """Cumulative inflow at the end of steps that need not be whole; 0 at -1, before the first."""
-    where = np.clip(position + 1, 0, len(inflow) - 1)
-    low = where.astype(np.intp)
-    high = np.minimum(low + 1, len(inflow) - 1)
-    below = inflow[low]
-    return below + (inflow[high] - below) * (where - low)
-
-
 def _expiry(idle: IdleClass, i: int, step: float) -> float:
     """Cumulative count of what has expired at the end of step ``i``."""
-    return float(_at(idle.inflow, np.asarray(i - idle.timeout_s / step)))
+    return float(at(idle.inflow, np.asarray(i - idle.timeout_s / step)))
 
 
 def _fill(table: _Table, i: int, step: float) -> None:
@@ -189,8 +210,7 @@ def _evict(table: _Table, i: int, step: float, over: Floats, total: Floats) -> F
 
     def up_to(age: Floats) -> list[Floats]:
         return [
-            np.maximum(removed[c], load * _at(idle.inflow, i - (i - age) / idle.haste))
-            for c, idle in enumerate(classes)
+            np.maximum(removed[c], load * at(idle.inflow, i - (i - age) / idle.haste)) for c, idle in enumerate(classes)
         ]
 
     for _ in range(int(np.ceil(np.log2(i + 2))) + 6 if classes else 0):
@@ -217,12 +237,12 @@ def _evict(table: _Table, i: int, step: float, over: Floats, total: Floats) -> F
 class _Gc:
     """The collectors of all nodes: when each is due, and what they cost."""
 
-    def __init__(self, workload: Workload, load: Floats) -> None:
-        self._rule = workload.interval_s is None
-        first = interval.START_S if workload.interval_s is None else workload.interval_s
+    def __init__(self, plan: Plan, load: Floats) -> None:
+        self._rule = plan.interval_s is None
+        first = interval.START_S if plan.interval_s is None else plan.interval_s
         self.interval = np.full(len(load), first)
         self.due = np.full(len(load), first)
-        self.read_s, self.delete_s = COST_S[workload.engine]
+        self.read_s, self.delete_s = COST_S[plan.engine]
         self.cpu_s = np.zeros(len(load))
         self.runs = 0
         #: (time, interval then in force) of the node with the median load
@@ -290,43 +310,20 @@ def _sample(tables: list[_Table], gc: _Gc, i: int, step: float, now: float) -> S
     )
 
 
-def _overflowed(tables: list[_Table]) -> float:
+def _overflowed(tables: Sequence[_Table]) -> float:
     """Share of the nodes whose LRU had to evict."""
     return float(np.any([table.overflowed for table in tables], axis=0).mean()) if tables else 0.0
 
 
-def _prediction(
-    workload: Workload,
-    tables: list[_Table],
-    gc: _Gc,
-    samples: list[Sample],
-    *,
-    duration_s: float,
-    step: float,
-    steps: int,
-) -> Prediction:
-    return Prediction(
-        name=workload.name,
-        duration_s=duration_s,
-        step_s=step,
-        nodes=workload.nodes,
-        tables=tuple(
-            TablePrediction(
-                name=table.flows.name,
-                max_entries=table.flows.max_entries,
-                peak=float(table.peak.mean()),
-                worst_peak=float(table.peak.max()),
-                mean=table.sums / steps,
-                peak_expired=table.peak_expired,
-                evicted=float(table.evicted.mean()),
-                evicted_live=float(table.evicted_live.mean()),
-                deleted=float(table.deleted.mean()),
-            )
-            for table in tables
-        ),
-        samples=tuple(samples),
-        intervals=tuple(gc.sequence),
-        gc_runs=gc.runs / len(gc.due),
-        gc_cpu_s=float(gc.cpu_s.mean()),
-        overflowing_nodes=round(_overflowed(tables) * workload.nodes),
+def _told(table: _Table, steps: int) -> TablePrediction:
+    return TablePrediction(
+        name=table.flows.name,
+        max_entries=table.flows.max_entries,
+        peak=float(table.peak.mean()),
+        worst_peak=float(table.peak.max()),
+        mean=table.sums / steps,
+        peak_expired=table.peak_expired,
+        evicted=float(table.evicted.mean()),
+        evicted_live=float(table.evicted_live.mean()),
+        deleted=float(table.deleted.mean()),
     )

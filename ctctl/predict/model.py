@@ -42,7 +42,10 @@ class Duration:
         if self.shape is Shape.EXPONENTIAL and self.scale_s > 0:
             return -math.expm1(-t / self.scale_s)
         if self.shape is Shape.LOGNORMAL and self.scale_s > 0 and self.spread > 0:
-            return 0.5 * math.erfc(-math.log(t / self.scale_s) / (self.spread * math.sqrt(2))) if t > 0 else 0.0
+            if t == 0:
+                return 0.0
+            # Logarithms, not the ratio: that of a small time is 0, which has none.
+            return 0.5 * math.erfc((math.log(self.scale_s) - math.log(t)) / (self.spread * math.sqrt(2)))
         if self.shape is Shape.PARETO:
             return 0.0 if t < self.scale_s else 1 - (self.scale_s / t) ** self.spread if t > 0 else 0.0
         if self.shape is Shape.EMPIRICAL:

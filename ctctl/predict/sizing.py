@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE
 from ctctl.kernel.map import Map, MapType
-from ctctl.predict.fluid import predict
+from ctctl.predict.course import Plan
+from ctctl.predict.flows import TableFlows
+from ctctl.predict.fluid import course_of, loads, peak_of_size, plan_of
 from ctctl.predict.model import Size, Workload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: Fill to stay below: an LRU table starts to evict a little before it is full, and workloads swing.
 HEADROOM = 0.75
@@ -26,15 +33,17 @@ def sizes(workload: Workload, duration_s: float) -> list[Size]:
     The peak is that of the fullest node, of entries that are alive or not yet collected; never less than what
     is alive in the table that the workload was learned from.
     """
-    step_s = max(1.0, duration_s / _STEPS)
-    free = predict(replace(workload, tcp_max=_UNLIMITED, any_max=_UNLIMITED), duration_s, step_s=step_s)
+    unlimited = replace(workload, tcp_max=_UNLIMITED, any_max=_UNLIMITED)
+    plan = plan_of(unlimited, duration_s, step_s=max(1.0, duration_s / _STEPS))
+    load = loads(workload.nodes, workload.spread)
+    free = course_of(plan, load)
     found = []
-    for table in free.tables:
+    for table, flows in zip(free.tables, plan.flows, strict=True):
         default = workload.any_max if "any" in table.name else workload.tcp_max
         configured = workload.sizes.get(table.name) if workload.sizes else default
         alive = workload.alive.get(table.name, 0)
         # GC runs by the share it deletes: in a smaller table it would run more often, so this is the safe side.
-        fitted = _fitted(workload, table.name, table.worst_peak, duration_s, step_s)
+        fitted = _fitted(plan, load, flows, table.worst_peak)
         # A forecast may err; what is there now is certain.
         recommended = max(fitted.entries, rounded(alive / HEADROOM))
         key_size = KEY_SIZE[pins.CT_FAMILY[table.name]]
@@ -58,16 +67,13 @@ class _Fitted:
     entries: int
 
 
-def _fitted(workload: Workload, name: str, free_peak: float, duration_s: float, step_s: float) -> _Fitted:
+def _fitted(plan: Plan, load: NDArray[np.float64], flows: TableFlows, free_peak: float) -> _Fitted:
     """The least power-of-two step in which the table, its GC running by its own size, stays below the headroom."""
     upper = rounded(free_peak / HEADROOM)
     best = _Fitted(free_peak, upper)
     entries = upper // 2
     while entries >= 1024:
-        other = "any" in name
-        tried = replace(workload, tcp_max=_UNLIMITED if other else entries, any_max=entries if other else _UNLIMITED)
-        trial = predict(tried, duration_s, step_s=step_s, only=name)
-        peak = next(table.worst_peak for table in trial.tables if table.name == name)
+        peak = peak_of_size(plan, load, flows, entries, HEADROOM * entries)
         if peak > HEADROOM * entries:
             break
         best = _Fitted(peak, entries)

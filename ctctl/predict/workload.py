@@ -11,7 +11,7 @@ from ctctl.errors import ConfigError
 from ctctl.model.suggest import unknown_name
 from ctctl.model.timeouts import Timeouts
 from ctctl.model.units import parse_duration
-from ctctl.predict.fluid import COST_S
+from ctctl.predict.course import COST_S
 from ctctl.predict.model import MODELLED_TIMEOUTS, Duration, Kind, Pattern, Shape, Workload
 
 _PROTOCOLS = ("tcp", "udp", "icmp", "sctp")

@@ -21,14 +21,14 @@ from ctctl.doctor.diagnose import examine
 from ctctl.doctor.finding import HERE, Diagnosis, Finding, Severity, Where
 from ctctl.out.cells import jsonable
 from ctctl.out.view import Column, View, by_node, text_of
-from ctctl.services.show_lb import Frontend, frontend_view, frontends
+from ctctl.services.show_lb import Frontend, frontend_view, frontends, has_scopes
 from ctctl.services.show_nat import port_use_view
 from ctctl.tables.names import NodeNames
 from ctctl.tables.port_use import PortUse, port_use
 from ctctl.tables.query.filter import EVERYTHING
 from ctctl.tables.show.entry import ct_view
 from ctctl.tables.snat_ports import range_of
-from ctctl.tables.sources.base import Source
+from ctctl.tables.sources.base import CtTable, Source
 
 #: Entries shown of a table: the ones that were active last. All of a million would be 500 MB of page.
 ENTRIES = 1000
@@ -151,11 +151,20 @@ def _some_of(names: Sequence[str]) -> str:
 
 def _facts(source: Source) -> tuple[tuple[str, str], ...]:
     found = [("source", source.description), ("nodes", _some_of([*source.nodes()]) or "one, without a name")]
-    found += sorted({("layout", f"{table.layout.value} ({table.layout_evidence})") for table in source.tables})
-    found += sorted({("clock", f"{table.clock} ({table.clock.evidence})") for table in source.tables})
+    found += _of_tables(source, "layout", lambda table: f"{table.layout.value} ({table.layout_evidence})")
+    found += _of_tables(source, "clock", lambda table: f"{table.clock} ({table.clock.evidence})")
     found += [("note", note) for note in source.notes]
     found += [("missing", part) for part in source.partial]
     return (*found, ("made by", f"ctctl {__version__} on Linux {platform.release()}"))
+
+
+def _of_tables(source: Source, title: str, text_of: Callable[[CtTable], str]) -> list[tuple[str, str]]:
+    """What is said of the tables, each once; where it is not the same of all, with the nodes that it is said of."""
+    found: dict[str, dict[str, None]] = {}
+    for table in source.tables:
+        found.setdefault(text_of(table), {})[table.node or "the node without a name"] = None
+    alike = len(found) == 1 or len(source.nodes()) < 2
+    return [(title, text if alike else f"{text}: {_some_of(list(nodes))}") for text, nodes in sorted(found.items())]
 
 
 def _sheets(source: Source, names: NodeNames, view: View[Any], entries: int) -> list[Sheet]:
@@ -172,7 +181,7 @@ def _sheets(source: Source, names: NodeNames, view: View[Any], entries: int) -> 
         backends = None if "backends" in listings.missing else listings.backends
         fronts[node] = frontends(listings.services, backends, names(node))
         uses[node] = port_use(partial(source.nat_rows, node), range_of(source, node))
-    several, view_of = len(nodes) > 1, cache(frontend_view)
+    several, view_of = len(nodes) > 1, cache(partial(frontend_view, scopes=any(map(has_scopes, fronts.values()))))
     sheets += _of_nodes("Services", lambda node: view_of(source.minor_of(node)), fronts, several=several)
     sheets += _of_nodes("SNAT ports in use", lambda node: port_use_view(names(node)), uses, several=several)
     shown = list(rows(source, EVERYTHING, sort="-last_tx_report", limit=ENTRIES, names=names))

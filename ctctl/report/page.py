@@ -44,12 +44,19 @@ class Picture:
         return max(_LEAST_STEP, int(longest * _LETTER) + _ROOM)
 
 
-def page(report: Report) -> str:
-    """The page. Raises UnsupportedError without jinja2."""
+def require_jinja2() -> None:
+    """Raise MissingLibraryError without it: asked before a large source is read for nothing."""
     try:
-        from jinja2 import Environment, StrictUndefined, select_autoescape
+        import jinja2  # noqa: F401
     except ImportError as error:
         raise MissingLibraryError("reports need jinja2", "report") from error
+
+
+def page(report: Report) -> str:
+    """The page. Raises MissingLibraryError without jinja2."""
+    require_jinja2()
+    from jinja2 import Environment, StrictUndefined, select_autoescape
+
     environment = Environment(
         autoescape=select_autoescape(default=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

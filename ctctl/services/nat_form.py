@@ -62,7 +62,7 @@ class NatForm:
             "to": (fields["to_addr"], fields["to_port"]),
         }
         self.numbers = {name: fields[name] for name in self.NUMBERS}
-        self._addresses = {name: fields[name] for name in ("src", "dst", "to_addr")}
+        self.addresses_of = {name: fields[name] for name in ("src", "dst", "to_addr")}
         self._proto, self._flags, self._key = fields["proto"], fields["tuple_flags"], fields["key"]
 
     def put(self, program: RowProgram, name: str, style: Style) -> None:
@@ -81,9 +81,9 @@ class NatForm:
             self._end(program, name, style)
         elif name in self.SHORT:
             self._short_end(program, self.SHORT[name])
-        elif name in self._addresses:
+        elif name in self.addresses_of:
             before, behind = quotes(style, quoted=self.family == 6)
-            program.literal(before).address(self._addresses[name], PLAIN_IPV6).literal(behind)
+            program.literal(before).address(self.addresses_of[name], PLAIN_IPV6).literal(behind)
         elif name in self.NUMBERS and (name != "proto" or style is not Style.TEXT):
             program.literal(start).decimal(self.numbers[name]).literal(end)
         elif name in ("proto", "proto_name"):

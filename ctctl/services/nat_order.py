@@ -15,8 +15,10 @@ from ctctl.tables.ordering import ascending, rows_of_parts
 
 #: Characters of the longest address and port.
 _END = {4: len("255.255.255.255:65535"), 6: len("[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535")}
-#: of any other word, as names of tables are
-_WORD = 32
+#: of any other word: a name of a table, a key as hex
+_WORD = 76
+#: An address as bytes that sort as addresses do: IPv4 before IPv6.
+_ADDRESS = 17
 
 
 def order_of(
@@ -43,6 +45,10 @@ def _keys(form: NatForm, rows: NatRows, name: str) -> NDArray[Any] | None:
     elif name in NatForm.NUMBERS:
         program.little(form.numbers[name], 8)
         kind = "<u8"
+    elif name in form.addresses_of:
+        octets = form.addresses_of[name]
+        program.literal(bytes([rows.family]).ljust(_ADDRESS - octets.width, b"\0")).copy(octets)
+        kind = f"S{_ADDRESS}"
     elif name == "related":
         program.little(form.related(program), 8)
         kind = "<u8"

@@ -68,8 +68,8 @@ def _flags(head: ServiceSlot) -> list[str]:
     return [str(flag.name) for flag in ServiceFlags if head.flags & flag]
 
 
-def frontend_view(minor: int) -> View[Frontend]:
-    """``lb list``."""
+def frontend_view(minor: int, *, scopes: bool = False) -> View[Frontend]:
+    """``lb list``. ``scopes``: a frontend may be there twice, for clients outside and for those inside."""
 
     def cilium(rows: Iterable[Frontend]) -> list[str]:
         chosen = list(rows)
@@ -81,7 +81,7 @@ def frontend_view(minor: int) -> View[Frontend]:
         Column("frontend", "FRONTEND", lambda f: endpoint(f.head.addr, f.head.port)),
         Column("name", "NAME", lambda f: f.name, prose=True),
         Column("proto", "PROTO", lambda f: f.head.proto, lambda f: _proto(f.head.proto)),
-        Column("scope", "SCOPE", lambda f: f.head.scope, wide=True),
+        Column("scope", "SCOPE", lambda f: f.head.scope, wide=not scopes),
         Column("rev_nat", "REV_NAT", lambda f: f.head.rev_nat, right=True, priority=2),
         Column("type", "TYPE", lambda f: f.head.type, priority=1),
         Column("flags", "FLAGS", lambda f: _flags(f.head), wide=True),
@@ -97,6 +97,11 @@ def frontend_view(minor: int) -> View[Frontend]:
         lambda f: endpoint(f.head.addr, f.head.port),
         cilium_lines=cilium,
     )
+
+
+def has_scopes(found: Iterable[Frontend]) -> bool:
+    """Whether any of them is for clients inside only."""
+    return any(frontend.head.scope == "internal" for frontend in found)
 
 
 def _records(frontend: Frontend) -> list[ServiceSlot]:

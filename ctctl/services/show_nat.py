@@ -10,6 +10,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Address, endpoint, protocol_name
 from ctctl.model.units import format_duration
 from ctctl.out.view import Column, View
+from ctctl.tables.query.aliases import ALIASES
 from ctctl.tables.show import listings
 from ctctl.tables.show.nat import nat_record
 
@@ -72,6 +73,17 @@ def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[Na
         Column("related", "RELATED", lambda e: e.related, wide=True),
         Column("map", "MAP", lambda e: e.map, wide=True),
     ]
+    hidden: list[Column[NatEntry]] = [
+        Column("proto_name", "PROTO_NAME", lambda e: protocol_name(e.tuple.proto)),
+        Column("src", "SRC", lambda e: e.tuple.src),
+        Column("src_port", "SRC_PORT", lambda e: e.tuple.src_port, right=True),
+        Column("dst", "DST", lambda e: e.tuple.dst),
+        Column("dst_port", "DST_PORT", lambda e: e.tuple.dst_port, right=True),
+        Column("to_addr", "TO_ADDR", lambda e: e.to_addr),
+        Column("to_port", "TO_PORT", lambda e: e.to_port, right=True),
+        Column("created", "CREATED", lambda e: e.created, right=True),
+        Column("key_hex", "KEY_HEX", lambda e: e.key.hex() if e.key is not None else None),
+    ]
 
     def record(entry: NatEntry) -> dict[str, object]:
         return {**nat_record(entry), "age": age(entry)}
@@ -83,7 +95,8 @@ def nat_view(names: Mapping[str, str], clock: Clock, now: int | None) -> View[Na
         str,
         record,
         cilium_lines=lambda rows: listings.nat_lines(rows, clock, now),
-        aliases={"dir": "direction"},
+        extra=hidden,
+        aliases={**ALIASES, "nat_addr": "to_addr", "nat_port": "to_port"},
         apart=lambda e: e.tuple.src.version,
     )
 

@@ -328,6 +328,8 @@ def _notes(carried: Carried) -> Iterator[str]:
         yield f"the node's Cilium is {carried.version}, the rules are those of 1.{RULES}"
     if not carried.listings.policy:
         yield "the source shows no policy: simulated as if all were allowed"
+    if "services" in carried.listings.missing:
+        yield "the source shows no services: simulated as if there were none"
     tunnel = carried.modes.get("tunnel")
     if carried.file.datapath.routing == "tunnel" and (tunnel is None or tunnel.value != "geneve"):
         name = "of a kind that nothing tells" if tunnel is None else tunnel.value

@@ -23,7 +23,7 @@ from ctctl.model.event import Hook, HookEvent, Verdict
 from ctctl.node.slots import XDP_OBJECT, object_name, program_name
 from ctctl.node.tables import rodata
 from ctctl.packet.dissect import dissect
-from ctctl.packet.geneve import Geneve, strip_geneve
+from ctctl.packet.geneve import Geneve, strip_geneve, wrap_geneve
 from ctctl.simulate.maps import SimulatedMaps
 
 if TYPE_CHECKING:
@@ -150,12 +150,12 @@ class Simulator:
         What comes to a device that is accelerated meets XDP first: of a packet that goes on from there, that is
         what is told, and ``hook`` says so.
         """
-        if hook is Hook.FROM_NETDEV and self.nf.datapath.lb.acceleration in XDP_MODES:
-            ahead = self.run(Hook.XDP_NETDEV, frame, random=random)
+        if self.nf.datapath.lb.acceleration in XDP_MODES and (wire := self._at_device(hook, frame, geneve)) is not None:
+            ahead = self.run(Hook.XDP_NETDEV, wire, random=random)
             if ahead.verdict is not Verdict.PASS:
-                return ahead
+                return replace(ahead, came=frame)
         endpoint = endpoint or self.endpoint_of(hook, frame)
-        version = 4 if hook is Hook.XDP_NETDEV else self._version(frame)
+        version = self._version_ahead(frame) if hook is Hook.XDP_NETDEV else self._version(frame)
         run = self._prepared(hook, endpoint, version)
         self._set_sim(random, geneve)
         self._records.clear()
@@ -182,6 +182,19 @@ class Simulator:
         assert self._ring is not None
         self._ring.consume()
         return tuple(decode_event(record, node=self.nf.node.name) for record in self._records)
+
+    def _at_device(self, hook: Hook, frame: bytes, geneve: Geneve | None) -> bytes | None:
+        """The frame as the node's device gets it; None: it is past the device, or a device of the tunnel gets it."""
+        if hook is Hook.FROM_NETDEV:
+            return frame
+        if hook is not Hook.FROM_OVERLAY or geneve is None or self.nf.datapath.tunnel == "device":
+            return None
+        return wrap_geneve(frame, replace(geneve, local=self.nf.node.ip), src_mac=frame[6:12], dst_mac=frame[:6])
+
+    def _version_ahead(self, frame: bytes) -> int:
+        """The same of XDP's, where IPv4's goes on to IPv6's for what has outer headers, which are IPv4's."""
+        stripped = strip_geneve(frame)
+        return self._version(frame if stripped is None else stripped[1])
 
     def _version(self, frame: bytes) -> int:
         """The IP version of the program that a frame is for."""
@@ -212,7 +225,7 @@ class Simulator:
 
     def load(self, hook: Hook = Hook.TO_NETDEV, endpoint: Endpoint | None = None) -> None:
         """Load one hook's programs now rather than with the first packet: the maps are there then."""
-        for version in (4, 6) if self.nf.datapath.ipv6 and hook is not Hook.XDP_NETDEV else (4,):
+        for version in (4, 6) if self.nf.datapath.ipv6 else (4,):
             self._ready(hook, endpoint, version)
 
     def tables(self) -> SimulatedTables:

@@ -71,7 +71,7 @@ def from_loaded(names: Sequence[str] = ()) -> Start:
     for paths in choose_nodes(names):
         name = paths.node
         record = read_record(paths.map(MAP_NAME))
-        if record is None:
+        if record is None or not record.file_text:
             raise NotFoundError(f"node {name}: what was loaded is not recorded: give its node file with -f")
         files = parse_node_files(record.file_text, record.file_path)
         chosen = next((nf for nf in files if nf.node.name == name), files[0])

@@ -9,10 +9,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from ctctl.errors import UsageError
-from ctctl.model.identity import RESERVED_IDENTITIES, RESERVED_NUMBERS
+from ctctl.model.identity import HOST, REMOTE_NODE, RESERVED_IDENTITIES, RESERVED_NUMBERS
 from ctctl.model.light import light
 from ctctl.model.suggest import unknown_name
-from ctctl.model.tuples import Address, end_of, endpoint
+from ctctl.model.tuples import Address, end_of, endpoint, is_address
 from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import no_listings
 
@@ -85,12 +85,11 @@ class NameBook:
         """Names to show, by address; also ``backend N`` and ``rev-nat N`` (addresses), ``service N``,
         ``identity N`` and ``endpoint N`` (names)."""
         names = dict(self.listings.names)
-        for group in (self.services, self.nodes, self.pods):
+        alone = self._of_one_service()
+        names.update({str(address): name for address, name in alone.items()})
+        for group in (self.nodes, self.pods):
             for name, ends in group.items():
-                for end in ends:
-                    address = end[0] if isinstance(end, tuple) else end
-                    if not address.is_unspecified:
-                        names[str(address)] = name
+                names.update({str(end): name for end in ends if not end.is_unspecified})
         for number, labels in self.labels.items():
             names[f"identity {number}"] = label_text(labels)
         for number, name in RESERVED_IDENTITIES.items():
@@ -99,13 +98,26 @@ class NameBook:
         self._show_services(names)
         return names
 
+    def _of_one_service(self) -> dict[Address, str]:
+        """Addresses that are one service's and nothing else: a node's own, where NodePorts are, is called by none."""
+        several = _hosts(self.listings)
+        names: dict[Address, str] = {}
+        known = [(address, name) for name, ends in self.services.items() for address, _, _ in ends]
+        known += [
+            (one.addr, self.service_ids[one.rev_nat])
+            for one in self.listings.rev_nats
+            if one.rev_nat in self.service_ids
+        ]
+        for address, name in known:
+            if names.setdefault(address, name) != name or address.is_unspecified:
+                several.add(address)
+        return {address: name for address, name in names.items() if address not in several}
+
     def _show_services(self, names: dict[str, str]) -> None:
         for rev_nat in self.listings.rev_nats:
             text = endpoint(rev_nat.addr, rev_nat.port)
             name = self.service_ids.get(rev_nat.rev_nat)
             names[f"rev-nat {rev_nat.rev_nat}"] = f"{name} {text}" if name else text
-            if name and not rev_nat.addr.is_unspecified:
-                names.setdefault(str(rev_nat.addr), name)
         names.update({f"service {number}": name for number, name in self.service_ids.items()})
         ports = {slot.backend_id: slot.backend for slot in self.listings.services if slot.backend_id and slot.backend}
         for backend in self.listings.backends:
@@ -186,10 +198,17 @@ class NameBook:
         return found
 
     def service(self, name: str) -> ServiceRef:
-        """A service by name or by ``ADDRESS:PORT``. Raises UsageError for an unknown or ambiguous one."""
-        end = end_of(name)
-        if end is not None:
-            frontends: dict[Frontend, None] = {(*end, 0): None}
+        """A service by name, by ``ADDRESS:PORT``, by the address of all of its frontends, or by its rev-NAT id.
+
+        Raises UsageError for an unknown or ambiguous one.
+        """
+        end, frontends = end_of(name), self._frontends_at(name)
+        if frontends:
+            pass
+        elif end is not None:
+            frontends = {(*end, 0): None}
+        elif is_address(name.strip("[]")):
+            raise UsageError(f"no service at {name} is known here: write ADDRESS:PORT")
         else:
             found = _find(self.services, name.removeprefix("service/"))
             named = {full for full in self.service_ids.values() if _is_named(full, name.removeprefix("service/"))}
@@ -206,6 +225,19 @@ class NameBook:
         ids |= {one.rev_nat for one in self.listings.rev_nats if any(f[:2] == (one.addr, one.port) for f in frontends)}
         shown = [(_network(address), port, proto) for address, port, proto in frontends if not address.is_unspecified]
         return ServiceRef(frozenset(ids - {0}), tuple(shown))
+
+    def _frontends_at(self, name: str) -> dict[Frontend, None]:
+        """The frontends at an address that is written without a port, or of a rev-NAT id; none for anything else."""
+        if name.isdecimal():
+            return {(one.addr, one.port, 0): None for one in self.listings.rev_nats if str(one.rev_nat) == name}
+        if not is_address(name.strip("[]")):
+            return {}
+        address = ip_address(name.strip("[]"))
+        slots = {(one.addr, one.port, one.proto or 0): None for one in self.listings.services if not one.slot}
+        slots |= {(one.addr, one.port, 0): None for one in self.listings.rev_nats}
+        slots |= dict.fromkeys(frontend for of_name in self.services.values() for frontend in of_name)
+        # Port 0 is of what no frontend takes.
+        return {frontend: None for frontend in slots if frontend[0] == address and frontend[1]}
 
     def address_of(self, name: str, version: int | None = None) -> Address:
         """The one address of a pod, service or node, of that IP version. Raises UsageError."""
@@ -275,6 +307,12 @@ def _find(group: dict[str, dict[Address, None]] | dict[str, dict[Frontend, None]
     if name in group:
         return {name: group[name]}
     return {full: ends for full, ends in group.items() if _is_named(full, name)}
+
+
+def _hosts(listings: Listings) -> set[Address]:
+    """Addresses of nodes, by the identities of their prefixes."""
+    networks = (ip_network(one.prefix) for one in listings.ipcache if one.identity in (HOST, REMOTE_NODE))
+    return {network.network_address for network in networks if network.num_addresses == 1}
 
 
 def label_text(labels: Iterable[str]) -> str:

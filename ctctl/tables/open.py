@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ctctl.errors import NotFoundError
 from ctctl.model.suggest import unknown_name
 from ctctl.node.find import node_directories
-from ctctl.out.fetched import as_named
+from ctctl.out.fetched import as_named, is_fetched
 from ctctl.tables.names import SourceNames
 from ctctl.tables.sources import open as one
 from ctctl.tables.sources.allowance import shared
@@ -37,7 +37,7 @@ def open_nodes(specs: Sequence[str], names: Sequence[str], options: SourceOption
 def open_source(spec: str | Sequence[str] = "auto", options: SourceOptions = SourceOptions()) -> Source:  # noqa: B008
     """The source, or several as one, as ``sources.several`` has them. Raises what that does."""
     specs = [spec] if isinstance(spec, str) else spec
-    if len(specs) == 1:
+    if len(specs) == 1 and not is_fetched(specs[0]):
         source = one.open_source(specs[0], options)
     else:
         from ctctl.tables.sources.several import open_several  # with every reader of files: not for a live table

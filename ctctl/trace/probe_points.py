@@ -56,7 +56,7 @@ def find_points(
     points: list[ProbePoint] = []
     for name in namespaces or [""]:
         path = netns_path(name) if name else _OWN_NAMESPACE
-        label = Path(name).name if name else None
+        label = name_of_namespace(name) if name else None
         try:
             inode = path.stat().st_ino
         except OSError:
@@ -70,6 +70,16 @@ def find_points(
             "no device carries a BPF program here: name devices with --device, or a namespace with --netns"
         )
     return points
+
+
+def name_of_namespace(name: str) -> str:
+    """How a namespace is called in output: by its file's name; one that only a process holds, by that process."""
+    match Path(name).parts:
+        case ("/", "proc", number, "ns", "net"):
+            return f"pid-{number}"
+        case (*_, last):
+            return last
+    return name
 
 
 def foreign_points() -> list[ProbePoint]:

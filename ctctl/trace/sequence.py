@@ -215,7 +215,9 @@ def _departure(events: Sequence[HookEvent], index: int, node: str) -> Message | 
     if event.hook is Hook.TO_CONTAINER:
         return Message(node, _pod(event, event.tuple_out), _left_words(event))
     tunnelled = event.tunnel_remote is not None and event.hook is not Hook.FROM_OVERLAY
-    sent_on = event.verdict is Verdict.REDIRECT and event.hook in {Hook.FROM_NETDEV, Hook.XDP_NETDEV}
+    sent_on = event.verdict is Verdict.REDIRECT and (
+        event.hook in {Hook.FROM_NETDEV, Hook.XDP_NETDEV} or (event.may_be_sent_on and event.translated)
+    )
     if not tunnelled and not sent_on and event.hook not in {Hook.TO_NETDEV, Hook.TO_OVERLAY}:
         return None
     for later in events[index + 1 : index + 1 + _LOOK_AHEAD]:

@@ -95,7 +95,9 @@ def _add(found: StorySources, path: Path, name: PurePosixPath, stack: ExitStack,
         elif isinstance(error, PermissionError):
             raise PermissionDenied(f"{path}: no permission to read it") from None
         else:
-            raise NotFoundError(f"{path}: {error.strerror}") from None
+            from ctctl.kernel.build import is_an_example
+
+            raise NotFoundError(f"{path}: {error.strerror}{is_an_example(path)}") from None
     except (DecodeError, LimitError) as error:
         if asked:
             raise type(error)(f"{path}: {error}") from error

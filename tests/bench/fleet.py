@@ -156,7 +156,7 @@ def node_name(node: int) -> str:
 def write_node(job: tuple[str, int, int, int]) -> int:
     """A node's collections into the lake: a small one of the day before, and its newest. Rows of the newest, or 0."""
     where, node, nodes, rows = job
-    if Lake(where).has(_collection_number(node, timedelta())):
+    if Lake(where).find(_collection_number(node, timedelta())) is not None:
         return 0
     write_earlier(job)
     return _collect(Lake(where), source_of(node, nodes, rows), node, timedelta())

@@ -3,8 +3,9 @@
 
     sudo .venv/bin/python tests/bench/fuzz.py [--packets N] [--mode MODE] [--seed N] [--out FILE]
 
-On private maps, whose tables are checked afterwards (``tests.support.fuzz_rules``). Exit status 1 if an entry breaks
-a rule, a packet is not counted, or a connection that no packet was of changed.
+On private maps, whose tables are checked afterwards (``tests.support.fuzz_rules``). Every packet goes to two nodes, to
+the one that has no XDP at its device without it. Exit status 1 if an entry breaks a rule, a packet is not counted, a
+connection that no packet was of changed, or the two nodes differ in anything.
 """
 
 from __future__ import annotations
@@ -56,17 +57,19 @@ def main() -> int:
 
 def _run(mode: str, rng: random.Random, a_part: int) -> dict[str, Any]:
     start = time.monotonic()
-    with simulated_whole(fuzz_node(mode)) as node:
-        fuzz = Fuzz(node, rng)
+    with simulated_whole(fuzz_node(mode)) as node, simulated_whole(fuzz_node(mode)) as twin:
+        fuzz = Fuzz(node, rng, twin)
         planted = fuzz.plant()
-        node.mute()
+        for each in (node, twin):
+            each.mute()
         for _ in range(PARTS):
             for hook in PACKET_HOOKS:
                 fuzz.run(hook, a_part)
         problems = fuzz.problems(planted)
         tables = node.tables()
         result = {
-            "packets": sum(fuzz.ran.values()), "verdicts": dict(fuzz.codes), "problems": len(problems),
+            "packets": sum(fuzz.ran.values()), "verdicts": dict(fuzz.codes), "in_xdp": dict(fuzz.in_xdp),
+            "problems": len(problems),
             "conntrack": {name: len(records) for name, records in tables.ct.items()},
             "snat": len(tables.snat) + len(tables.snat6),
             "dropped": {f"{hook} {reason}": n for (hook, reason), n in sorted(drops(node).items()) if reason != "ok"},

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +25,12 @@ from ctctl.cli.answers import Ending
 from ctctl.cli.schemas import SCHEMAS
 from ctctl.cluster import fetch
 from tests.support.children import CTCTL, run_ctctl, signalled_before, started, wait_for_line
-from tests.support.kubeapi import FRAME, Cluster, certificate, served
+from tests.support.kubeapi import FRAME, Cluster, agent_in, certificate, served
 from tests.support.samples import ROOT
-from tests.support.wait import PATIENCE_S
+from tests.support.wait import PATIENCE_S, wait_for
 
 if TYPE_CHECKING:
-    from ctctl.cluster.kube import Api
+    from ctctl.cluster.kube import Api, Pod
 
 pytest.importorskip("lightkube", reason="clusters need lightkube (ctctl[k8s])")
 pytest.importorskip("websockets", reason="clusters need websockets (ctctl[k8s])")
@@ -43,12 +46,7 @@ HANG_S = 5.0
 @pytest.fixture
 def agent(tmp_path: Path) -> Path:
     """A folder with a ``cilium-dbg`` that prints what a real one printed."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    script = folder / "cilium-dbg"
-    script.write_text(f'#!/bin/sh\ncase "$2 $3" in "ct list") cat {LISTED};; *) exit 0;; esac\n')
-    script.chmod(0o755)
-    return folder
+    return agent_in(tmp_path, LISTED)
 
 
 def ctctl(kubeconfig: Path, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -76,10 +74,13 @@ def two(agent: Path, tmp_path: Path) -> Iterator[tuple[Cluster, Path]]:
         yield cluster, kubeconfig
 
 
-def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path, *, secure: bool) -> None:
+    """Over TLS too: there a socket is ready when nothing can be read, and a refusal comes in front of a ticket."""
     nodes = {f"node-{number:02d}": "ok" for number in range(40)}
     nodes |= {f"bad-{way}-{number}": way for way in FAILING for number in range(2)}
-    with served(Cluster(nodes, agent), tmp_path) as kubeconfig:
+    tls = certificate(tmp_path, "right") if secure else None
+    with served(Cluster(nodes, agent), tmp_path, tls=tls) as kubeconfig:
         deadline = HANG_S + 6 * answering(kubeconfig)
         words = ["--deadline", f"{deadline:.1f}", "--jobs", 50, "ct", "list", "-o", "jsonl"]
         done = ctctl(kubeconfig, *words, code=5)
@@ -96,6 +97,37 @@ def test_fifty_nodes_of_which_ten_fail_in_five_ways(agent: Path, tmp_path: Path)
         for number in range(2):
             (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"ctctl: bad-{way}-{number}: ")]
             assert reasons[way] in line
+
+
+def test_who_hangs_beyond_the_deadline_costs_one_node_only(
+    agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a library waits for: the others are asked by another, and what comes later still counts no more."""
+    from ctctl.cluster.kube import Api
+
+    over = threading.Event()
+    monkeypatch.setattr(Api, "_run", lambda *_args: over.wait())
+    monkeypatch.setattr(fetch, "_GRACE_S", 0.0)
+
+    def ask(api: Api, node: str, pod: Pod, *_rest: object) -> fetch.Answer:
+        if node == "a":
+            api.run(pod, ["cilium-dbg"], time.monotonic(), io.BytesIO())
+        return fetch.Answer(node, "agent")
+
+    monkeypatch.setattr(fetch, "_ask", ask)
+    told: list[str] = []
+    with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
+        api = Api(str(kubeconfig), None, PATIENCE_S)
+        pods: dict[str, Pod | None] = {pod.node: pod for pod in api.pods("k8s-app=cilium", "kube-system")}
+        wanted = fetch.Wanted((), jobs=1)
+        answers = fetch.fetch(api, pods, wanted, tmp_path / "out", lambda answer: told.append(answer.node))
+    over.set()
+    assert told == ["a", "b"]
+    assert [(answer.node, answer.way, answer.reason) for answer in answers] == [
+        ("a", None, "no answer in time: who asked it hangs"),
+        ("b", "agent", None),
+    ]
+    wait_for(lambda: not api.overdue(0), what="who hung has come back")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -119,8 +151,8 @@ def test_an_ended_command_waits_for_no_node(agent: Path, tmp_path: Path, how: si
         ("ctctl.cluster.kube:Api.pods", 1),
         ("ctctl.cluster.fetch:_ask", 1),
         ("ctctl.cluster.fetch:_ask", 2),
-        ("ctctl.cluster.kube:Api._open", 1),
-        ("ctctl.cluster.kube:Api._receive", 2),
+        ("ctctl.cluster.exec:Execs._ask", 1),
+        ("ctctl.cluster.exec:Execs._receive", 2),
         ("ctctl.cluster.kube:Api.stop", 1),
     ],
     ids=lambda value: str(value).rpartition(":")[2],
@@ -162,7 +194,7 @@ def test_what_fails_here_is_no_answer_to_wait_for(monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ESTALE, "stale file handle")
 
     monkeypatch.setattr(fetch, "_ask", fails)
-    api = cast("Api", SimpleNamespace(stopped=False, stop=lambda: None, look=lambda: None))
+    api = cast("Api", SimpleNamespace(stopped=False, stop=lambda: None, look=lambda: None, overdue=lambda _s: set()))
     wanted = fetch.Wanted((), deadline_s=1, jobs=1)
     with pytest.raises(OSError, match="stale"):
         fetch.fetch(api, {"a": None, "b": None}, wanted, tmp_path, lambda _answer: None)
@@ -237,17 +269,15 @@ def test_labels_that_are_not_understood_ask_nobody(two: tuple[Cluster, Path], la
 
 def test_a_table_that_an_agent_does_not_have_hides_no_other(agent: Path, tmp_path: Path) -> None:
     """Without BPF masquerading there is no SNAT table; what cannot be listed for another reason is missing."""
-    script = agent / "cilium-dbg"
-    start = script.read_text().removesuffix("*) exit 0;; esac\n")
     gone = "Unable to open /sys/fs/bpf/tc/globals/cilium_snat_v4_external: no such file or directory"
-    script.write_text(f'{start}"nat list") echo "{gone}" >&2; exit 1;; *) exit 0;; esac\n')
+    agent_in(tmp_path, LISTED, nat_list=f'echo "{gone}" >&2; exit 1')
     with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
         done = ctctl(kubeconfig, "ct", "get", "tcp 10.64.0.36 > 10.64.0.64", code=1)  # no such flow, but they were read
         assert "no entry of" in done.stderr
         assert done.stderr.count("no such file or directory") == 1
         assert "(a, b)" in done.stderr
         assert "a: Unable to open" in ctctl(kubeconfig, "nat", "list", code=5).stderr
-    script.write_text(f'{start}"nat list") echo "Killed" >&2; exit 137;; *) exit 0;; esac\n')
+    agent_in(tmp_path, LISTED, nat_list='echo "Killed" >&2; exit 137')
     with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
         done = ctctl(kubeconfig, "doctor", code=5)
         assert "nat list: Killed" in done.stderr
@@ -319,6 +349,15 @@ def test_over_tls_with_the_clusters_own_authority(agent: Path, tmp_path: Path) -
         refused = ctctl(kubeconfig, "ct", "list", code=1).stderr
     assert "certificate verify failed" in refused
     assert len(refused.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("body", ["<html>sign in</html>", "{}", "[]", '{"items": [{"metadata": 3}]}', ""])
+def test_an_api_that_is_none(agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """A page to sign in, another service: its answer is no list of pods."""
+    monkeypatch.setattr(Cluster, "request", lambda _self, connection, _request: connection.respond(200, body))
+    with served(Cluster({"a": "ok"}, agent), tmp_path) as kubeconfig:
+        (line,) = ctctl(kubeconfig, "ct", "list", code=1).stderr.splitlines()
+    assert line.startswith("ctctl: ")
 
 
 def test_frames_as_large_as_a_kubelet_sends(agent: Path, tmp_path: Path) -> None:
@@ -470,10 +509,10 @@ def test_what_was_fetched_is_called_by_its_node_and_commands_that_are_advised_fe
     gone = "ctctl-cluster-"
     with served(Cluster({"a": "ok", "b": "ok"}, agent), tmp_path) as kubeconfig:
         absent = ctctl(kubeconfig, "ct", "get", "tcp 192.0.2.1:1 > 192.0.2.2:2", code=1)
-        unread = ctctl(kubeconfig, "nat", "list", code=1)  # the agents list no pair
+        empty = ctctl(kubeconfig, "nat", "list")  # the agents list no pair
         lake = ctctl(kubeconfig, "fleet", "collect", tmp_path / "lake", "-o", "jsonl")
         found = ctctl(kubeconfig, "--node", "*", "doctor", "-o", "json", code=3)
-        for done in (absent, unread, lake, found):
+        for done in (absent, empty, lake, found):
             assert not [line for line in (done.stdout + done.stderr).splitlines() if gone in line]
         assert not [path for path in (tmp_path / "lake").rglob("*.json") if gone in path.read_text()]
         assert {json.loads(line)["source"] for line in lake.stdout.splitlines()} == {"a", "b"}

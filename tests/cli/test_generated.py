@@ -33,14 +33,15 @@ def test_reference_and_man_page() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["docs/cli.md", "docs/ctctl.1"])
+GENERATED = ("docs/cli.md", "docs/ctctl.1", "ctctl/cli/tab.json")
+
+
+@pytest.mark.parametrize("name", GENERATED)
 def test_the_check_sees_a_changed_file(name: str, tmp_path: Path) -> None:
     """What tells that the files are in step must be able to tell that they are not."""
-    for path in ("tools", "docs"):
-        (tmp_path / path).mkdir()
-    (tmp_path / "tools/gen_docs.py").write_text((ROOT / "tools/gen_docs.py").read_text())
-    for page in ("docs/cli.md", "docs/ctctl.1"):
-        (tmp_path / page).write_text((ROOT / page).read_text())
+    for path in ("tools/gen_docs.py", *GENERATED):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text((ROOT / path).read_text())
     (tmp_path / name).write_text((ROOT / name).read_text() + "\n")
     command = [sys.executable, tmp_path / "tools/gen_docs.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -40,7 +40,7 @@ WORDS: dict[str, tuple[Sequence[str | Path], frozenset[int]]] = {
     "gc --dry-run": (["gc", "--dry-run"], frozenset({0})),
     "doctor": (["doctor"], frozenset({0, 3})),
     "gc": (["gc", "--yes"], frozenset({0})),
-    "sizing": (["sizing", ROOT / "examples/workload.yaml"], frozenset({0})),
+    "sizing": (["sizing", ROOT / "examples/workload.yaml", "--for", "1h"], frozenset({0})),
     "trace --scenario": (["trace", "--scenario", SCENARIO], frozenset({0})),
     "trace --live": (["trace", FLOW, "--live", "--for", "100ms"], frozenset({0})),
     "trace --probe": (["trace", FLOW, "--probe", "--device", "lo", "--for", "100ms"], frozenset({0})),

@@ -198,7 +198,9 @@ def test_goldens_of_a_bugtool_archive(columns: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(ROOT)
     flow = "tcp 10.61.1.101:38202 > 10.61.2.103:8000"
     asked = [[*_words(screen, flow), "--from", str(BUGTOOL.relative_to(ROOT))] for screen in FROM_A_FILE]
-    shown = [([*screen.words], "".join(f"{line}\n" for line in screen.lines)) for screen in screens(asked, [columns])]
+    # On terminals it is read once for all of them; piped, by each command for itself.
+    found = screens(asked, [columns], of=asked[0][-1] if columns != PIPED else None)
+    shown = [([*screen.words], "".join(f"{line}\n" for line in screen.lines)) for screen in found]
     _compare(f"bugtool.{columns or 'piped'}.txt", "\n".join(_cut(words, text) for words, text in shown))
 
 
@@ -247,3 +249,16 @@ def test_a_pager_that_ends_early_is_no_failure() -> None:
     environment = {"PAGER": "head -n 1"}
     code, _lines = on_terminal([PROGRAM, "ct", "list", "--from", str(DUMP)], 80, environment=environment)
     assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("pager", "code", "said"),
+    [("no-such-pager -x", 0, "$PAGER is 'no-such-pager -x', which is not there: not paged"),
+     ("X=1 no-such-pager", 1, "the pager 'X=1 no-such-pager' could not be run: --no-pager lists without it")],
+)  # fmt: skip
+def test_a_pager_that_is_not_there_takes_no_row_without_a_word(pager: str, code: int, said: str) -> None:
+    words = [PROGRAM, "ct", "list", "--from", str(DUMP)]
+    done, lines = on_terminal(words, 120, environment={"PAGER": pager})
+    assert done == code
+    assert f"ctctl: {said}" in lines
+    assert any("DESTINATION" in line for line in lines) is (code == 0)

@@ -125,6 +125,28 @@ def test_who_is_meant(machine: Machine, tmp_path: Path) -> None:
     assert machine.nodes_of("--from", both, "--node", second) == {second}
 
 
+def test_the_same_words_where_all_are_meant_anyway(machine: Machine) -> None:
+    first, second = machine.nodes
+
+    def told(*words: str, nodes: str | None = None) -> list[str]:
+        rows = json.loads(machine.ctctl("status", *words, "-o", "json", nodes=nodes).stdout)["nodes"]
+        return sorted(row["name"] for row in rows if row["name"] in machine.nodes)
+
+    assert told() == told("-A") == told("-A", nodes=first) == [first, second]
+    assert told("--node", second) == told(nodes=second) == [second]
+    assert told("--node", first, "--node", second) == told(nodes=f"{second} {first}") == [first, second]
+
+    def listens(*words: str, nodes: str | None = None) -> str:
+        done = machine.ctctl("trace", "--live", *words, "--for", "0.1s", nodes=nodes)
+        return next(line for line in done.stderr.splitlines() if "listening on" in line)
+
+    for words, nodes in (((), None), (("-A",), first), (("--node", first, "--node", second), None)):
+        assert listens(*words, nodes=nodes).endswith(f"{first}, {second}"), words
+    assert listens(nodes=second).endswith(f" {second}")
+    for command in ("status", "trace"):
+        assert "leave out --node" in machine.ctctl(command, "-A", "--node", first, code=2).stderr
+
+
 def test_what_cannot_be_meant(machine: Machine) -> None:
     first, _ = machine.nodes
     assert "leave out --node" in machine.ctctl("ct", "list", "-A", "--node", first, code=2).stderr

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ctctl.cli.groups import FilterArgs
+from ctctl.cli.watching import Watched, watch_list, watch_top
+from ctctl.ct.top import By
+from ctctl.out.options import Format, OutputOptions
+from ctctl.tables.open import open_source
+from ctctl.tables.query.filter import EVERYTHING
 from tests.bench.fill import fill, remove
 from tests.support.children import CTCTL, line_of, started
 from tests.support.names import unique_name
@@ -48,6 +55,51 @@ def test_the_head_says_what_is_shown(tables: Path) -> None:
     assert len(lines) == 1 + 1 + 5
     lines = first_screen(["ct", "top", "--watch", "0.1", "--limit", "3", "--by", "port", "--from", str(tables)])
     assert re.fullmatch(rf"\d\d:\d\d:\d\d  {tables}  3 of \d+ groups by port", lines[0]), lines[0]
+
+
+class Terminal(io.StringIO):
+    """What a terminal is told, by line of the screen."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        shown = re.sub(r"\x1b\[K", "", self.getvalue().replace("\x1b[H\x1b[J", ""))
+        return [line for line in re.split(r"\x1b\[\d+;1H", shown) if line]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("form", [Format.table, Format.wide])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (60, 10), (120, 12)], ids=str)
+@pytest.mark.parametrize("limit", [None, 3, 300])
+def test_what_a_screen_has_room_for(
+    tables: Path, form: Format, size: tuple[int, int], limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row that is counted is on the screen, whole; the columns that are not are named."""
+    columns, rows = size
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", str(rows))
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    with open_source(str(tables)) as source:
+        watch_list(Watched(source, EVERYTHING), OutputOptions(form, limit=limit), 0, rounds=1)
+        watched, talkers = screen.lines(), Terminal()
+        monkeypatch.setattr(sys, "stdout", talkers)
+        watch_top(Watched(source, EVERYTHING), By("port"), OutputOptions(form, limit=limit), 0, rounds=1)
+    for lines in (watched, talkers.lines()):
+        assert len(lines) < rows
+        assert max(map(len, lines)) <= columns
+        found = re.search(r"  (\d+) of (\d+) (entries|groups)", " ".join(lines[:2]))
+        assert found is not None, lines[0]
+        assert not any("more than this screen has" in line for line in lines)
+        assert int(found[1]) > 0
+        assert int(found[1]) <= (limit or rows) < 500 == (500 if found[3] == "groups" else int(found[2]))
+    # A row of an entry starts with its mark's room and a protocol.
+    assert len([line for line in watched if re.match(r"(MARK)?\s+(TCP|UDP|ICMP|SCTP)", line)]) == int(
+        re.search(r"  (\d+) of", " ".join(watched[:2]))[1]  # type: ignore[index]
+    )
+    if form is Format.wide:
+        assert any("no room at" in line for line in watched)
 
 
 def test_a_filter_in_the_words_it_was_given() -> None:

@@ -76,6 +76,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     cluster = Cluster(nodes, programs)
     with control_plane(folder) as api, kubelet(cluster, folder) as port:
         api.apply(DEPLOY / "daemonset.yaml")
+        api.apply(DEPLOY / "network-policy.yaml")
         api.apply(DEPLOY / "operator-role.yaml")
         bind(api, "ClusterRole", "ctctl-names", None)
         bind(api, "Role", "ctctl-read", "kube-system")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,11 +17,13 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
 from tests.support.kubeapi import Cluster, served
+from tests.support.names import unique_name
 
 ROOT = Path(__file__).parents[2]
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
@@ -158,23 +162,121 @@ def test_files_need_no_root_and_no_home(installed: Path, open_place: Path) -> No
     )
 
 
-@pytest.mark.parametrize("word", ["PYTHONPATH", "here"])
-def test_nothing_can_put_other_code_in_place(installed: Path, tmp_path: Path, word: str) -> None:
-    (tmp_path / "ctctl").mkdir()
-    (tmp_path / "ctctl/__init__.py").write_text(TRAP)
-    for module in ("numpy", "typer", "sitecustomize"):
-        (tmp_path / f"{module}.py").write_text(TRAP)
-    environment = [f"PYTHONPATH={tmp_path}"] if word == "PYTHONPATH" else []
-    done = run("env", *environment, installed, "version", cwd=tmp_path)
-    assert done.stdout.startswith("ctctl ")
-    # The trap is real: the interpreter itself, not told to be isolated, walks into it.
-    caught = run("env", *environment, installed.parent / "python3", "-m", "ctctl", "version", cwd=tmp_path, check=False)
-    assert caught.returncode == 77
+def test_the_pages_are_true_for_who_installed_it(installed: Path) -> None:
+    """The first command of the first page and of each how-to, typed where the first page says."""
+    examples = Path(run(installed, "version", "--examples").stdout.strip())
+    assert examples == installed.parents[1] / "share/ctctl/examples"
+    run_pages = _pages_tool()
+    pages = [ROOT / "docs/index.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
+    shown = [next(run_pages.shown(page)) for page in pages if next(run_pages.shown(page), None)]
+    shown += [place for place in run_pages.shown(ROOT / "docs/how-to/sysdump.md") if "report" in place.command]
+    assert len(shown) > 10
+    for place in shown:
+        said = run_pages.printed(place.command, installed.parent, examples.parent)
+        # What a bare wheel does not do it says, and so does the page.
+        lacks = re.search(r"pip install '(ctctl\[\w+\])'", "\n".join(said))
+        assert run_pages.check(place, said) == "" or (lacks and f"`{lacks[1]}`" in place.page.read_text()), place.name
+
+
+def test_what_it_says_to_install_is_installed_where_it_is_missing(installed: Path) -> None:
+    """Into its own environment, whichever pip is first on the path, and its own wheel is not fetched from anywhere."""
+    lacks = run(installed, "report", "--from", DUMP, check=False)
+    assert lacks.returncode == 4
+    command = shlex.split(lacks.stderr.strip().rpartition(": ")[2])
+    # pip's own settings say where packages come from.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [*command, "--dry-run", "--disable-pip-version-check"]
+    done = subprocess.run(words, cwd="/", env=environment, capture_output=True, text=True, check=True)
+    assert re.search(r"^Requirement already satisfied: ctctl\[report\]", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^Would install .*\bJinja2-", done.stdout, re.MULTILINE | re.IGNORECASE), done.stdout
+
+
+@pytest.mark.kernel
+def test_the_tutorials_lab_comes_along(installed: Path) -> None:
+    """From two nodes to a request that is answered, and everything away again, without a checkout."""
+    name = unique_name("dist")
+    try:
+        run(installed, "lab", "up", "--name", name)
+        asked = run(installed, "lab", "exec", "--name", name, "pod1", "--", "curl", "-sS", "http://10.68.174.146/")
+        assert asked.stdout.strip() == "pod3"
+        listed = run(installed, "ct", "list", "tcp and src == 10.64.0.36", "--node", f"{name}-node-a", "-o", "jsonl")
+        assert {json.loads(line)["direction"] for line in listed.stdout.splitlines()} == {"SVC", "OUT"}
+    finally:
+        run(installed, "lab", "down", "--name", name)
+
+
+def _pages_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("run_pages", ROOT / "tools/run_pages.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault("run_pages", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def trapped(folder: Path) -> dict[str, list[str]]:
+    """By the way in which a Python finds code of its caller's, put below ``folder``: what ``env`` is given for it."""
+    packages = folder / "home/.local/lib"
+    versions = run("/usr/bin/python3", "-c", "import sys; print(sys.version_info[1])").stdout, sys.version_info[1]
+    places = [folder / "here", *(packages / f"python3.{int(minor)}/site-packages" for minor in versions)]
+    for place in places:
+        (place / "ctctl").mkdir(parents=True, exist_ok=True)
+        for name in ("ctctl/__init__", "numpy", "typer", "sitecustomize", "usercustomize"):
+            (place / f"{name}.py").write_text(TRAP)
+    return {"PYTHONPATH": [f"PYTHONPATH={folder}/here"], "here": [], "home": [f"HOME={folder}/home"]}
+
+
+@pytest.mark.parametrize("way", ["wheel", "file"])
+def test_nothing_can_put_other_code_in_place(installed: Path, dist: Path, tmp_path: Path, way: str) -> None:
+    """All ways at once: any would be told by the trap's exit. The file unpacks itself meanwhile, then starts again."""
+    ways = trapped(tmp_path)
+    every = [f"PEX_ROOT={tmp_path}/root", *(word for words in ways.values() for word in words)]
+    program = installed if way == "wheel" else dist / "ctctl.pex"
+    for _ in range(2):
+        assert run("env", *every, program, "version", cwd=tmp_path / "here").stdout.startswith("ctctl ")
+    # Each trap is real: the interpreter itself, not told to be isolated, walks into it.
+    for name, words in ways.items():
+        place = tmp_path / "here" if name == "here" else tmp_path
+        assert run("env", *words, "/usr/bin/python3", "-m", "ctctl", "version", check=False, cwd=place).returncode == 77
 
 
 def test_a_link_to_the_command_works(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "ct-tool").symlink_to(installed)
     assert run(tmp_path / "ct-tool", "version").stdout.startswith("ctctl ")
+
+
+@pytest.fixture(scope="session")
+def from_source(dist: Path, open_place: Path) -> Path:
+    """``bin/ctctl`` of an environment in which pip has built and installed the source distribution."""
+    (archive,) = dist.glob("ctctl-*.tar.gz")
+    place = open_place / "from-source"
+    run("/usr/bin/python3", "-m", "venv", place)
+    # pip's own settings say where packages come from; no way leads to this checkout.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [place / "bin/pip", "install", "-qq", "--disable-pip-version-check", archive]
+    subprocess.run(command, check=True, cwd="/", env=environment)
+    return place / "bin/ctctl"
+
+
+@pytest.mark.kernel
+def test_a_source_distribution_installs_and_is_what_the_wheel_is(from_source: Path, installed: Path) -> None:
+    """Compiled anew by pip, with nothing of this checkout: the same objects, and the machine's libbpf inside."""
+    said, theirs = (json.loads(run(program, "version", "-o", "json").stdout) for program in (from_source, installed))
+    assert said["path"].startswith(str(from_source.parents[1]))
+    assert said["libbpf_path"].startswith(str(from_source.parents[1]))
+    assert said["commit"] is None
+    assert said["bpf"] == theirs["bpf"]
+    share = from_source.parents[1] / "share"
+    there = {str(path.relative_to(share)) for path in share.rglob("*") if path.is_file()}
+    wheels = installed.parents[1] / "share"
+    assert there == {str(path.relative_to(wheels)) for path in wheels.rglob("*") if path.is_file()}
+    bare(from_source, "trace", "--scenario", share / "ctctl/examples/pod-to-pod.yaml")
+    listed = [
+        run(*NOBODY, program, "ct", "list", "--from", share / "ctctl/examples/cilium-bugtool.tar.xz").stdout
+        for program in (from_source, installed)
+    ]
+    assert listed[0] == listed[1] != ""
 
 
 def test_a_source_distribution_builds_and_says_what_it_lacks(dist: Path, tmp_path: Path) -> None:
@@ -281,6 +383,8 @@ def test_a_source_distribution_builds_where_no_git_is(dist: Path, tmp_path: Path
 def test_the_single_file_runs_for_anybody_and_the_checksums_hold(dist: Path) -> None:
     done = run(*NOBODY, "env", "TMPDIR=/tmp", dist / "ctctl.pex", "version")
     assert done.stdout.startswith("ctctl ")
+    # A home that cannot be written is no matter for whoever asks for a version.
+    assert done.stderr == ""
     # What it does not carry no pip brings into it.
     lacks = run(*NOBODY, "env", "TMPDIR=/tmp", dist / "ctctl.pex", "cluster", "ct", "list", check=False)
     assert lacks.returncode == 4
@@ -331,6 +435,7 @@ mount --bind /proc "$1/root/proc"
 mount --bind /sys "$1/root/sys"
 mount --rbind /dev "$1/root/dev"
 cp "$2" "$1/root/var/ctctl.deb"
+cp -r "$3" "$1/root/trap"
 chroot "$1/root" sh -ec '
   dpkg -i /var/ctctl.deb >/dev/null
   rm -f /usr/lib/*/libbpf.so*
@@ -340,6 +445,9 @@ chroot "$1/root" sh -ec '
   touch /var/before
   ctctl --help >/dev/null
   find /usr/lib/ctctl -newer /var/before
+  find /usr/lib/ctctl /usr/bin/ctctl -perm /6000
+  for how in HOME=/trap/home PYTHONPATH=/trap/here; do env $how ctctl version >/dev/null; done
+  (cd /trap/here && ctctl version >/dev/null)
   dpkg --purge ctctl >/dev/null
   ! ls -d /usr/lib/ctctl /usr/bin/ctctl 2>/dev/null'
 """
@@ -354,25 +462,40 @@ def test_the_debian_package_installs_works_and_goes(dist: Path, tmp_path: Path) 
         sys.version_info[1]
     ):
         pytest.skip("built for another Python than this machine's /usr/bin/python3")
-    done = run("unshare", "--mount", "sh", "-c", PACKAGE, "package", tmp_path, package)
+    trapped(tmp_path / "trap")
+    (tmp_path / "root").mkdir()
+    done = run("unshare", "--mount", "sh", "-c", PACKAGE, "package", tmp_path / "root", package, tmp_path / "trap")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("ctctl ")
     assert "(/usr/lib/ctctl/ctctl/native/libbpf.so.1)" in lines[1]
     assert any("which this build does not carry: install the wheel by pip, as 'ctctl[k8s]'" in line for line in lines)
-    # Nothing is written into /usr by using it.
+    # Nothing is written into /usr by using it, and nothing there is set-uid.
     assert lines[-1] == "/usr/share/man/man1/ctctl.1.gz"
 
 
-def test_arm64(tmp_path: Path) -> None:
-    """The wheel for arm64: its row formatter and libbpf are of that machine."""
+@pytest.fixture(scope="session")
+def arm64_wheel(open_place: Path) -> Path:
     if not shutil.which("aarch64-linux-gnu-gcc"):
         pytest.skip("no cross compiler: apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
-    done = subprocess.run(
-        ["env", f"DIST={tmp_path}", ROOT / "tools/dist.sh", "arm64"], capture_output=True, text=True, check=False
-    )
+    place = open_place / "arm64"
+    command = ["env", f"DIST={place}", ROOT / "tools/dist.sh", "arm64"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("ctctl-*_aarch64.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    (wheel,) = place.glob("ctctl-*_aarch64.whl")
+    return wheel
+
+
+def test_the_wheel_for_arm64_is_of_that_machine(arm64_wheel: Path) -> None:
+    with zipfile.ZipFile(arm64_wheel) as archive:
         for name in ("rows.so", "libbpf.so.1", "libelf.so.1", "libz.so.1"):
             # e_machine of an ELF header: EM_AARCH64
             assert int.from_bytes(archive.read(f"ctctl/native/{name}")[18:20], "little") == 183
+
+
+def test_the_wheel_for_arm64_lists_there_what_this_machine_lists(arm64_wheel: Path) -> None:
+    if not shutil.which("qemu-aarch64-static"):
+        pytest.skip("no emulator: apt install qemu-user-static")
+    done = subprocess.run([ROOT / "tools/try_arm64.sh", arm64_wheel], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^kernel \S+ aarch64$", done.stdout, re.MULTILINE)
+    assert done.stdout.splitlines()[-1] == "the arm64 wheel lists what this machine's ctctl does"

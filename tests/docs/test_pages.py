@@ -31,7 +31,14 @@ run_pages = _tool()
 SHOWN = [place for page in run_pages.pages() for place in run_pages.shown(page)]
 BLOCKS = [(page, *block) for page in run_pages.pages() for block in run_pages.blocks(page)]
 #: Blocks that are run where they are marked so, and those that a test of their own reads; on any page, or on one.
-_MARKS = {"console": None, "console tutorial": "tutorial.md", "text": "cli.md", "yaml": "scenarios.md", "mermaid": None}
+_MARKS = {
+    "console": None,
+    "console tutorial": "tutorial.md",
+    "mermaid": None,
+    "sh": "CONTRIBUTING.md",
+    "text": "cli.md",
+    "yaml": "scenarios.md",
+}
 #: What loads programs into the kernel.
 _OF_THE_KERNEL = re.compile(r"--(?:scenario|simulate|pcap)\b")
 

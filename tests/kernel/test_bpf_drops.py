@@ -20,7 +20,7 @@ from ctctl.abi.layouts import CtctlReason, CtctlStat
 from ctctl.kernel.map import Map, MapType
 from ctctl.kernel.object import BpfObject
 from ctctl.model.event import Why
-from ctctl.packet.geneve import Geneve
+from ctctl.packet.geneve import Geneve, wrap_geneve
 from ctctl.simulate.maps import SimulatedMaps
 from ctctl.simulate.simulator import Simulator
 from tests.support.datapath import (
@@ -45,7 +45,6 @@ from tests.support.datapath import (
     simulated,
     simulated_whole,
 )
-from tests.support.geneve import wrap_geneve
 
 pytestmark = pytest.mark.kernel
 

@@ -7,13 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scapy.contrib import geneve  # noqa: F401  (what is behind the tunnel's port)
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Ether
 
 from ctctl.kernel.program import TestRun
 from ctctl.model.event import Hook
 from ctctl.simulate.simulator import Simulator
-from tests.support.datapath import CLIENT, LB_VIP, NOW, REMOTE, frame, node_file, send, service, simulated_whole
+from tests.support.datapath import (
+    CLIENT,
+    LB_VIP,
+    NODE_IP,
+    NOW,
+    POD2,
+    REMOTE,
+    frame,
+    node_file,
+    send,
+    service,
+    simulated,
+    simulated_whole,
+)
 from tests.support.names import unique_name
 
 pytestmark = pytest.mark.kernel
@@ -68,3 +82,18 @@ def test_what_fits_goes_and_what_does_not_is_answered(node: Simulator, ifindex: 
 def test_an_answer_has_room_for_the_quote_only(node: Simulator, ifindex: int) -> None:
     told = run(node, sized("udp", 1500), ifindex)
     assert len(told.data) == 14 + 20 + 8 + 64
+
+
+def test_a_reply_that_does_not_fit_is_told_as_the_pod_sent_it(ifindex: int) -> None:
+    """In the tunnel it would have the service's address, which the pod has never heard of."""
+    services = [service("np", NODE_IP, 80, 31, (301, POD2, 8080), type="NodePort")]
+    with simulated(node_file({"routing": "tunnel"}, services=services)) as node:
+        request = send(node, "from_netdev", f"tcp {REMOTE}:40000 > {NODE_IP}:80 S")
+        send(node, "to_container", request.frame, "pod2", mark=request.mark)
+        reply = node.program(Hook.FROM_CONTAINER, node.nf.endpoint("pod2"))
+        fits, large = (frame(f"tcp {POD2}:8080 > {REMOTE}:40000 A len={MTU - OVERHEAD - 40 + n}") for n in (0, 1))
+        sent, told = (Ether(reply.test_run(packet, ifindex=ifindex).data) for packet in (fits, large))
+    inner = sent[IP].payload[IP]
+    assert (inner.src, inner.sport) == (NODE_IP, 80)
+    assert (told[IP].dst, told[ICMP].type, told[ICMP].code, told[ICMP].nexthopmtu) == (POD2, 3, 4, MTU - OVERHEAD)
+    assert bytes(told[ICMP].payload)[:28] == large[14:42]

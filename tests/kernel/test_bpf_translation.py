@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 from scapy.contrib.geneve import GENEVE
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from ctctl.abi.layouts import CtctlCtFlags, CtctlIdentity
-from ctctl.packet.geneve import Geneve, dsr_option
+from ctctl.packet.geneve import Geneve, dsr_option, wrap_geneve
 from ctctl.simulate.simulator import Simulator
+from tests.support.checksums import same_checksum
 from tests.support.datapath import (
     CLIENT,
     LB_VIP,
@@ -34,7 +36,6 @@ from tests.support.datapath import (
     simulated,
     simulated_whole,
 )
-from tests.support.geneve import wrap_geneve
 
 pytestmark = pytest.mark.kernel
 
@@ -271,6 +272,57 @@ def test_local_backend_reply(node: Simulator) -> None:
     assert (back[IP].src, back[TCP].sport) == ("172.16.0.11", 80)
     assert correct(to)
     assert correct(back)
+
+
+#: Of each family: a pod of another node, this node's address, a VIP, a pod here.
+ACROSS = {
+    4: (REMOTE, NODE_IP, LB_VIP, POD2),
+    6: ("[fd00:64:1::64]", "[fd00:1::1]", "[2001:db8:16::10]", "[fd00:64::64]"),
+}
+
+
+def bare(address: str) -> str:
+    return address.strip("[]")
+
+
+def asked(node: Simulator, version: int, by: str) -> str:
+    """A pod of another node has asked a pod here, at this node's address or by another node's DSR; that address."""
+    there, own, vip, here = ACROSS[version]
+    if by == "node port":
+        request = send(node, "from_netdev", f"tcp {there}:40000 > {own}:80 S")
+    else:
+        option = dsr_option(ip_address(bare(vip)), 80)
+        from_other = Geneve(IPv4Address("10.1.0.7"), IPv4Address(NODE_IP), 30001, option)
+        request = send(node, "from_overlay", f"tcp {there}:40000 > {here}:8080 S", geneve=from_other)
+    send(node, "to_container", request.frame, "pod2", mark=request.mark)
+    return bare(own if by == "node port" else vip)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(
+    ("by", "mode"), [("node port", "snat"), ("node port", "dsr"), ("dsr", "dsr"), ("dsr", "hybrid")]
+)
+def test_a_reply_in_the_tunnel_has_the_services_address(version: int, by: str, mode: str) -> None:
+    """Where BPF makes the outer headers, a pod's packet meets no other hook on its way."""
+    there, own, _, here = ACROSS[version]
+    services = [service("np", bare(own), 80, 31, (301, bare(here), 8080), type="NodePort")]
+    with simulated(dual_stack({"routing": "tunnel", "lb": {"mode": mode}}, services=services)) as node:
+        address = asked(node, version, by)
+        answer = send(node, "from_container", f"tcp {here}:8080 > {there}:40000 SA len=5", "pod2")
+        other = send(node, "from_container", f"tcp {here}:8080 > {there}:40001 SA len=5", "pod2")
+    for result, source, port in ((answer, address, 80), (other, bare(here), 8080)):
+        assert result.tunnel is not None
+        assert str(result.tunnel.remote) == REMOTE_NODE
+        packet = Ether(result.frame)[IPv6 if version == 6 else IP]
+        assert (packet.src, packet[TCP].sport, packet.dst, packet[TCP].dport) == (
+            source,
+            port,
+            bare(there),
+            40000 + (result is other),
+        )
+        fresh = packet.copy()
+        del fresh[TCP].chksum
+        assert same_checksum(TCP, packet[TCP].chksum, type(packet)(bytes(fresh))[TCP].chksum)
 
 
 def test_an_error_about_a_hairpin_goes_to_the_stack(node: Simulator) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from ctctl.abi import pins
 from tests.support.captures import GLOBALS, NAMES, CapturedNode, captured_node, document
 
 pytestmark = pytest.mark.kernel
+FOUR_ONLY = "cilium-1.14-snat-node1"
 DSR, SNAT, OLD = "cilium-1.19-dsr-node1", "cilium-1.19-snat-node1", "cilium-1.16-snat-node1"
 
 
@@ -31,6 +33,21 @@ def examined(node: CapturedNode, *more: str, code: int | None = None) -> tuple[l
 def test_the_doctor_is_silent_on_a_healthy_node(name: str) -> None:
     with captured_node(name) as node:
         assert examined(node, code=0) == ([], "healthy")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("without", [pins.OWN_CT_TABLES, (pins.CT4_ANY,), pins.OWN_CT6_TABLES])
+def test_a_node_without_the_tables_of_its_mode_is_not_called_healthy(name: str, without: tuple[str, ...]) -> None:
+    """By its configuration, its pods, its SNAT table; that of 1.14 has IPv4 only."""
+    with captured_node(name, without=without) as node:
+        if name == FOUR_ONLY and without == pins.OWN_CT_TABLES:
+            node.run("doctor", check=1)
+        elif name == FOUR_ONLY and without == pins.OWN_CT6_TABLES:
+            assert examined(node, code=0) == ([], "healthy")
+        else:
+            assert examined(node, code=0) == ([], "unknown")
+            said = " ".join(node.run("doctor", "--now", now_of(name)).split())
+            assert f"not checked: gc-backlog: not pinned here: {' and '.join(without)}, which a node" in said
 
 
 @pytest.fixture
@@ -123,3 +140,16 @@ def told(found: dict[str, Any]) -> object:
     ends = ("role", "proto", "direction", "src", "src_port", "dst", "dst_port", "lifetime")
     entries = [tuple(entry.get(name) for name in ends) for entry in found["entries"]]
     return found["state"], found["backend"], found["service"], sorted(map(str, entries)), len(found["snat"])
+
+
+def test_what_a_missing_table_would_hold_is_unknown() -> None:
+    """Not "a packet would be NEW", "as if there were none" or "healthy": nobody looked."""
+    without = ("cilium_ct4_global", "cilium_lb4_services_v2", "cilium_lb6_services_v2")
+    with captured_node(SNAT, without=without) as node:
+        said = node.done("ct", "get", "tcp 192.168.61.1:35346 > 192.168.61.11:30080", check=1).stderr
+        assert "the table that it would be in is not here, so nothing is known of it" in said
+        assert "would be NEW" in node.done("ct", "get", "tcp [fd61::1]:1 > [fd61::11]:2", check=1).stderr
+        (about,) = node.json("doctor", "--now", now_of(SNAT))["sources"]
+        assert about["skipped"]["no-backends"] == "the source shows no services"
+        said = node.done("trace", "--simulate", "tcp 10.61.1.101:1 > 10.96.0.10:80").stderr
+        assert "the source shows no services: simulated as if there were none" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -59,10 +60,12 @@ LISTINGS = {
 }
 
 
-@pytest.mark.parametrize("file", LISTINGS)
+@pytest.mark.parametrize(
+    ("node", "file"),
+    [(name, file) for name in captures.NAMES for file in LISTINGS if file in captures.files(name)],
+    indirect=["node"],
+)
 def test_other_lines_are_those_of_that_versions_cli(node: CapturedNode, file: str) -> None:
-    if file not in captures.files(node.name):
-        pytest.skip("that version's CLI has no such listing")
     done = node.done(*LISTINGS[file], "-o", "cilium")
     assert lines(done.stdout) == lines(captures.text(node.name, file))
     assert done.stderr == ""
@@ -249,11 +252,15 @@ def test_the_agent_says_its_version_and_its_names(answering: CapturedNode) -> No
     assert node.json("gc", "--endpoint", "p1", *words)["selected"] == sum(by_hand) > 0
 
 
+def _named(capture: str) -> list[dict[str, Any]]:
+    """The services that the agent was given with their names."""
+    services = [one["spec"] for one in captures.document(capture, "cmd/service-list.json")]
+    return [spec for spec in services if spec.get("flags", {}).get("name")]
+
+
+@pytest.mark.parametrize("answering", [name for name in captures.NAMES if _named(name)], indirect=True)
 def test_a_service_by_name_is_its_frontends_and_what_they_chose(answering: CapturedNode) -> None:
-    services = [one["spec"] for one in captures.document(answering.name, "cmd/service-list.json")]
-    named = [spec for spec in services if spec.get("flags", {}).get("name")]
-    if not named:
-        pytest.skip("the agent was given services without names")
+    named = _named(answering.name)
     every = entries_of(answering)
     for name in {f"{spec['flags']['namespace']}/{spec['flags']['name']}" for spec in named}:
         own = [spec for spec in named if f"{spec['flags']['namespace']}/{spec['flags']['name']}" == name]

@@ -267,6 +267,22 @@ def test_watch_marks_what_changed(tables: TableDir) -> None:
         assert marks == {1000: "closing", 1001: "gone", 1002: "", 5000: "", 9: "new"}
 
 
+def test_watch_says_of_nothing_beyond_its_limit_that_it_is_gone_or_new(tables: TableDir) -> None:
+    now = fill_small(tables)
+    tcp = tables.maps["cilium_ct4_global"]
+    with open_source(str(tables.path)) as source:
+        watch = Watch(source, Filter.parse("tcp"), sort="-remaining", limit=2)
+        first = [marked.row.entry.tuple for marked in watch.look()]
+        other = next(one.row.entry for one in Watch(source, Filter.parse("tcp"), sort="-remaining", limit=9).look()[2:])
+        ahead = entry(lifetime=now + 900_000)
+        tcp.update(key4(str(other.tuple.src), other.tuple.src_port, str(other.tuple.dst), other.tuple.dst_port), ahead)
+        # It was there before, and so is the one that it stands before now.
+        assert [(marked.row.entry.tuple, marked.mark) for marked in watch.look()] == [(other.tuple, ""), (first[0], "")]
+        tcp.delete(key4(str(first[0].src), first[0].src_port, str(first[0].dst), first[0].dst_port))
+        marks = {marked.row.entry.tuple: marked.mark for marked in watch.look()}
+        assert marks == {other.tuple: "", first[1]: "", first[0]: "gone"}
+
+
 def test_get_joins_the_entries_of_a_connection(tables: TableDir) -> None:
     fill_small(tables)
     done = run("ct", "get", "tcp 192.0.2.1:5000 > 10.0.0.2:80", "--from", str(tables.path), "-o", "json")

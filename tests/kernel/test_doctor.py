@@ -27,6 +27,7 @@ from tests.support.gctables import NOW, TableDir, entry, key4, nat4, reverse_nat
 pytestmark = pytest.mark.kernel
 
 TCP, ANY, TCP6, NAT = "cilium_ct4_global", "cilium_ct_any4_global", "cilium_ct6_global", "cilium_snat_v4_external"
+ANY6, NAT6 = "cilium_ct_any6_global", "cilium_snat_v6_external"
 BACKENDS = "cilium_lb4_backends_v3"
 POD, PEER, CLIENT, VIP = "10.64.0.36", "10.64.0.64", "192.0.2.50", "10.68.0.1"
 SEEN, RX, TX, NODE_PORT, DSR = 0x10, 1, 2, 0x20, 0x80
@@ -65,6 +66,7 @@ def node(tmp_path: Path) -> Iterator[TableDir]:
         for name in (TCP, ANY, TCP6, "cilium_ct_any6_global", NAT):
             made.create(name, 1024)
         made.add(BACKENDS, Map.create("backends", MapType.HASH, 4, 12, 64))
+        made.add("cilium_lb4_services_v2", Map.create("services", MapType.HASH, 12, 12, 64))
         made.add("ctctl_stats", Map.create("ctctl_stats", MapType.PERCPU_ARRAY, 4, 8, layouts.CtctlStat.STAT_MAX))
         # An open connection with its related entries, at either end; one that just begins; some that ended.
         for flags in (0, 1):
@@ -123,6 +125,42 @@ def test_another_map_in_the_place_of_the_snat_table(tmp_path: Path) -> None:
         made.add(NAT, Map.create("other", MapType.HASH, 4, 4, 16))
         found = look(made)
     assert found.skipped["snat-ports"] == "the source shows no SNAT table"
+
+
+@pytest.mark.parametrize(
+    ("tables", "absent"),
+    [
+        ((TCP, ANY, NAT), ()),
+        ((TCP6, ANY6, NAT6), ()),
+        ((TCP, ANY, TCP6, ANY6, NAT), ()),
+        ((TCP6, ANY6, NAT), (TCP, ANY)),
+        ((ANY, NAT), (TCP,)),
+        ((TCP, ANY, TCP6), (ANY6,)),
+    ],
+)
+def test_healthy_is_said_only_where_every_table_is_there(
+    tables: tuple[str, ...], absent: tuple[str, ...], tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "tables.ctsnap"
+    with table_dir(tmp_path) as made:
+        for name in tables:
+            made.create(name, 1024)
+        if NAT in tables:  # an empty one is not in a snapshot
+            made.maps[NAT].update(keys.nat_key(key4(POD, 1, PEER, 80), dsr=False), nat4("10.0.0.1", 50000))
+        found = [look(made)]
+        with open_source(str(made.path), SourceOptions(now=NOW)) as source:
+            for table in source.tables:
+                table.now = NOW
+            with snapshot.open("wb") as stream:
+                write_snapshot(source, source.tables, lambda table: table.read(), stream)
+    with open_source(str(snapshot), SourceOptions(now=NOW)) as source:
+        found.append(diagnose(gather(source, node=None, gc_interval_s=300)))
+    for diagnosis, where in zip(found, ("not pinned here", "not in the source"), strict=True):
+        assert diagnosis.findings == ()
+        assert diagnosis.verdict is (Verdict.UNKNOWN if absent else Verdict.HEALTHY)
+        for check in ("pressure", "gc-backlog"):
+            reason = diagnosis.skipped.get(check, "")
+            assert reason.startswith(f"{where}: {' and '.join(absent)}, which a node with IPv") == bool(absent), reason
 
 
 def test_pressure(node: TableDir) -> None:

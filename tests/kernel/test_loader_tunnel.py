@@ -52,9 +52,9 @@ def test_a_device_of_another_kind_is_refused(node: TestNode) -> None:
 
 @pytest.mark.skipif("has_geneve()", reason="this kernel has geneve devices")
 def test_a_kernel_without_geneve_says_so(node: TestNode) -> None:
-    assert {"from_overlay", "to_overlay"} <= set(plan_load(node.request(**tunnel(node, "device"))).attached)
-    with pytest.raises(UnsupportedError, match="no geneve device"):
-        load(node.request(**tunnel(node, "device")))
+    for refused in (load, plan_load):
+        with pytest.raises(UnsupportedError, match="no geneve device"):
+            refused(node.request(**tunnel(node, "device")))
     assert not node.dir.exists()
     assert tcx_programs(node) == set()
 
@@ -62,6 +62,8 @@ def test_a_kernel_without_geneve_says_so(node: TestNode) -> None:
 # No failure under CTCTL_REQUIRE_KERNEL: the datapath does without such a device (docs/datapath.md).
 @pytest.mark.skipif("not has_geneve()", reason="this kernel has no geneve device")
 def test_the_loader_makes_and_removes_its_geneve_device(node: TestNode) -> None:
+    assert {"from_overlay", "to_overlay"} <= set(plan_load(node.request(**tunnel(node, "device"))).attached)
+    assert "ctctl_geneve" not in run("ip", "-n", node.name, "link", "show")
     report = load(node.request(**tunnel(node, "device")))
     assert report.tunnel == "device"
     assert {"from_overlay", "to_overlay"} <= attached_ids(node).keys()

@@ -133,6 +133,19 @@ def test_a_fault_is_an_answer_and_no_traceback(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("told", "where"), [("0", "127.0.0.1"), ("127.0.0.2:0", "127.0.0.2"), ("[::1]:0", "::1"), (":0", "0.0.0.0")]
+)
+def test_it_listens_where_it_was_told_to_and_nowhere_else(told: str, where: str) -> None:
+    with serving(CollectorRegistry(), told) as server:
+        assert server.socket.getsockname()[0] == where
+        for other in ("127.0.0.1", "127.0.0.2"):
+            with socket.socket() as client:
+                client.settimeout(PATIENCE_S)
+                reached = client.connect_ex((other, server.server_port)) == 0
+            assert reached == (where in (other, "0.0.0.0"))
+
+
 @pytest.mark.parametrize("address", ["a..b:1", "[::1:5", "a" * 300 + ":1", "127.0.0.1\0:1", "127.0.0.1:70000"])
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(UsageError), serving(CollectorRegistry(), address):

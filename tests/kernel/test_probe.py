@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,6 +40,7 @@ from tests.support.foreign import (
     foreign_program,
     pinned,
 )
+from tests.support.net import tc
 from tests.support.tracing import over, tracing
 from tests.support.wait import PATIENCE_S, wait_for
 
@@ -94,11 +94,6 @@ def traced_at(
         worker.join()
         assert tracer.lost() == 0
         return events, tracer.summary.notes
-
-
-def tc(*words: str) -> str:
-    """What tc(8) says."""
-    return subprocess.run(["tc", *words], check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize(("via", "tcx"), WAYS)

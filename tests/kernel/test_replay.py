@@ -23,12 +23,11 @@ from ctctl.model.entry import CtState
 from ctctl.model.event import Hook
 from ctctl.model.tuples import Direction
 from ctctl.packet.frame import build_frame
-from ctctl.packet.geneve import Geneve
+from ctctl.packet.geneve import Geneve, wrap_geneve
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate.replay import ReplaySummary, replay
 from ctctl.trace.schema import TRACE_SCHEMAS
 from tests.support.children import run_ctctl
-from tests.support.geneve import wrap_geneve
 from tests.support.nodefile import parse_node_file
 
 pytestmark = pytest.mark.kernel

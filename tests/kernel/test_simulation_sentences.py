@@ -13,53 +13,51 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import ARP, CookedLinux, Ether
 
+from ctctl.abi import pins
+from ctctl.cli.main import main
 from ctctl.config.datapath import SocketLb
 from ctctl.config.node import NodeFile, parse_node_files
 from ctctl.errors import CtctlError
 from ctctl.model.event import Hook
+from ctctl.model.service import ServiceFlags
 from ctctl.node.paths import NodePaths
 from ctctl.packet.frame import build_frame
 from ctctl.packet.pcapng import PcapngWriter
 from ctctl.packet.text import parse_packet_text
 from ctctl.simulate import (
     call,
-    carry,
-    carry_tables,
     changes,
     conversation,
     evidence,
     journey,
     replay,
     show,
-    simulator,
-    sockets,
     start,
     whatif,
 )
 from ctctl.simulate.conversation import Journey, Prepared, Request
+from ctctl.simulate.scenario import run
+from ctctl.simulate.scenario_writer import ScenarioWriter
 from ctctl.simulate.show import JourneyWriter, write_replay
+from ctctl.simulate.show_scenario import change_words, step_record
 from ctctl.tables.open import open_source
+from ctctl.tables.sources.facts import NodeFacts
 from tests.support.captures import files
 from tests.support.samples import ROOT
-from tests.support.sentences import templates
+from tests.support.sentences import held_by, sentences, templates, unsaid
 
 pytestmark = pytest.mark.kernel
 
-MODULES = (
-    *(call, carry, carry_tables, changes, conversation, evidence, journey, replay, show, simulator, sockets),
-    *(start, whatif),
-)
 #: Of these the words stand in a line by themselves, or beside others: one is as much a sentence as several.
 BY_WORD = (show, journey)
 #: Words that are no sentences: of the configuration, names, keys.
-NO_SENTENCES = {"client", "server", r"no\ .*_\*\ is\ pinned"}
+NO_SENTENCES = {"client", "server"}
 
 NODES = """\
 node: {name: node-a, ip: 10.1.0.1, pod-cidr: 10.64.0.0/24, device: eth0}
@@ -112,6 +110,7 @@ def told(parts: Iterator[Any]) -> str:
         elif isinstance(part, Journey):
             writer.arrival(part)
         else:
+            said.append(part.step.step.note or "")
             writer.tables(part)
     writer.finish()
     return "\n".join([*said, stream.getvalue()])
@@ -206,9 +205,14 @@ def replays(nodes: tuple[NodeFile, ...], tmp_path: Path, monkeypatch: pytest.Mon
         yield stream.getvalue()
     # Of tcpdump -i any, which says at which device a packet was seen.
     cooked = tmp_path / "cooked"
-    frame = bytes(CookedLinux(proto=0x0800)) + mine[2][14:]
+    leaving = build_frame(parse_packet_text("tcp 192.0.2.7:1 > 10.1.0.1:30080"))
     head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 113)
-    cooked.write_bytes(head + struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame)
+    # One that came and went, which counts once; one that only went.
+    packets = [
+        bytes(CookedLinux(proto=0x0800, pkttype=way)) + frame[14:]
+        for frame, way in ((mine[2], 0), (mine[2], 4), (leaving, 4))
+    ]
+    cooked.write_bytes(head + b"".join(struct.pack("<IIII", 1, 0, len(one), len(one)) + one for one in packets))
     stream = io.StringIO()
     write_replay(replay.replay(cooked, nodes[0]), stream, json_lines=False, color=False, raw=False)
     yield stream.getvalue()
@@ -248,11 +252,96 @@ def starts(nodes: tuple[NodeFile, ...], tmp_path: Path, monkeypatch: pytest.Monk
         yield refusal(lambda: start.from_source(source, packet, {}))
         yield refusal(lambda: start.from_source(source, packet, {}, "node-z"))
         yield refusal(lambda: start.with_source(start.from_files(file), source))
+    with open_source([str(ROOT / "cilium-dbg-1.16.4/ct-list-global.ipv4-only.txt")]) as source:
+        yield refusal(lambda: start.with_source(start.from_files(file), source))
     with open_source([str(bare)]) as source:
         yield refusal(lambda: start.from_source(source, packet, {}))
     monkeypatch.setattr(start, "choose_nodes", lambda _names: [NodePaths(tmp_path, "n")])
     yield refusal(start.from_loaded)
     monkeypatch.undo()
+
+
+def settings(tmp_path: Path) -> Iterator[str]:
+    """What tells how a node works where no configuration does: services, SNAT entries, names of maps."""
+    found = []
+    for name in ("cilium-1.16-snat-node1", "cilium-1.19-dsr-node1", "cilium-1.19-snat-node1"):
+        place = tmp_path / "settings" / name
+        place.mkdir(parents=True)
+        for file, text in files(name).items():
+            if file.startswith("cli/") and file.endswith(".txt"):
+                (place / file[4:]).write_bytes(text)
+        with open_source([str(place)]) as source:
+            listings = source.listings(None)
+            unflagged = [replace(slot, flags=slot.flags and ServiceFlags(0)) for slot in listings.services]
+            for services in (listings.services, unflagged, [*listings.services, *unflagged]):
+                for nat in ({}, {"nat_entries": [], "nat_text": None}):
+                    changed = replace(listings, services=services, **nat)
+                    found.append(evidence.modes_of(NodeFacts(), source, changed, {}))
+            source.directory, source.foreign = str(place), True
+            for pin in (pins.RUNTIME_CONFIG, "cilium_calls_overlay_2"):
+                (place / pin).touch()
+                found.append(evidence.modes_of(NodeFacts(), source, listings, {}))
+    for modes in found:
+        yield from (fact.evidence for fact in modes.values())
+
+
+STEPS = """\
+steps:
+  - {hook: from_container, endpoint: client, packet: "tcp 10.64.0.36:1 > 10.96.0.10:80 S", expect: {verdict: drop}}
+  - {advance: 10s}
+  - {service: web, backends: []}
+  - {gc: {}}
+  - {gc: {endpoint: 10.64.0.36}}
+  - {op: snat_clear}
+  - {hook: from_netdev, packet-hex: "0200000000010200000000020806"}
+"""
+
+
+def scenarios(tmp_path: Path) -> Iterator[str]:
+    """A scenario with a step of every kind, as lines and as blocks; what does not come out is said."""
+    path = tmp_path / "steps.yaml"
+    path.write_text(NODES.partition("---")[0] + STEPS)
+    records = list(run(path, lambda record: step_record(record, raw=True)))
+    for verbose in (False, True):
+        stream = io.StringIO()
+        writer = ScenarioWriter(stream, json_lines=False, verbose=verbose)
+        for record in records:
+            writer.step(record)
+        writer.finish()
+        yield stream.getvalue()
+    yield from (change_words(record.step) for record in records)
+
+
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What the command refuses, and what it says of a source beside the simulation."""
+    steps, file, capture = tmp_path / "steps.yaml", tmp_path / "nodes.yaml", tmp_path / "mine"
+    node, copied = files("cilium-1.16-snat-node1"), tmp_path / "copied"
+    copied.mkdir()
+    for name, text in node.items():
+        if name.startswith("cli/"):
+            (copied / name[4:]).write_bytes(text)
+    entries, cut = tmp_path / "entries.txt", tmp_path / "cut.txt"
+    entries.write_bytes(node["cli/ct-list-global.txt"])
+    cut.write_bytes(node["cli/ct-list-global.txt"] + b"TCP OUT 10.0.0.1:1 -> 10.0.0.2:80 expires=1 Flags\n")
+    packet = "udp 10.64.0.36:3 > 10.64.0.37:53"
+    for words in (
+        ("--from", str(cut), "-o", "svg"),
+        ("--scenario", str(steps), "--node", "a", "--node", "b"),
+        ("--scenario", str(steps)),
+        ("--simulate",),
+        ("--pcap", str(capture), "-f", str(file)),
+        ("--pcap", str(capture), "-f", str(file), "-o", "svg"),
+        ("--pcap", str(capture), "--from", str(copied)),
+        (packet, "--simulate", "--from", str(entries)),
+        (packet, "--simulate", "-f", str(file), "--node", "node-a", "--from", str(cut)),
+    ):
+        with monkeypatch.context() as patch:
+            # Whatever is loaded on this machine.
+            patch.setattr("ctctl.node.find.own_nodes", dict)
+            patch.setattr("sys.stdout", io.StringIO())
+            patch.setattr("sys.stderr", stream := io.StringIO())
+            main(["trace", *words])
+        yield stream.getvalue()
 
 
 def what_ifs(nodes: tuple[NodeFile, ...]) -> Iterator[str]:
@@ -277,23 +366,20 @@ def what_ifs(nodes: tuple[NodeFile, ...]) -> Iterator[str]:
         yield refusal(lambda change=change: whatif.parse_change(change))
 
 
-def sentences(module: ModuleType) -> list[str]:
-    found = [one for one in templates(module) if one not in NO_SENTENCES]
-    return [one for one in found if module in BY_WORD or one.count("\\ ") > 1]
-
-
 def test_every_sentence_is_provoked(
     nodes: tuple[NodeFile, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [
         *what_ifs(nodes), *starts(nodes, tmp_path, monkeypatch), *replays(nodes, tmp_path, monkeypatch),
         *conversations(nodes), *calls(nodes, monkeypatch),
+        *scenarios(tmp_path), *settings(tmp_path), *commands(tmp_path, monkeypatch),
     ]  # fmt: skip
     known = "\n".join(said)
-    missing = {
-        module.__name__: [one for one in sentences(module) if re.search(one.replace(r"\{place\}", ".*"), known) is None]
-        for module in MODULES
-    }
+    modules = held_by(__file__)
+    missing = {module.__name__: unsaid(module, known) for module in modules}
+    for module in BY_WORD:
+        words = (one.replace(r"\{place\}", ".*") for one in templates(module) if one not in NO_SENTENCES)
+        missing[module.__name__] += [one for one in words if re.search(one, known) is None]
     assert {name: found for name, found in missing.items() if found} == {}
     # A list that is empty would be held to anything.
-    assert len([one for module in MODULES for one in sentences(module)]) > 70
+    assert len([one for module in modules for one in sentences(module)]) > 100

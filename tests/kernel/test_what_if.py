@@ -245,6 +245,18 @@ def test_whom_a_client_had_before_is_not_known() -> None:
     assert len(one_of(sticky, number, 4)) > 1
 
 
+def test_tables_without_a_node_around_them_are_not_simulated(tmp_path: Path) -> None:
+    """Where nothing is loaded whose they could be: one line, and the exit code of what cannot be simulated."""
+    with captured_node(SNAT, without=("cilium_lxc",)) as node:
+        done = node.done("trace", "--simulate", NODE_PORT, check=4)
+        verdict = node.done("policy", "get", "tcp 10.61.1.101 > 10.61.1.102:80", check=5)
+    assert "nothing tells who decides about 10.61.1.101 and 10.61.1.102" in verdict.stderr
+    assert "nothing here decides" not in verdict.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"ctctl: cannot simulate {NODE_PORT}: ")
+    assert line.endswith("shows no pods, so not what node it is of; give a node file with -f")
+
+
 def test_a_listing_without_the_nodes_configuration_asks_for_it(tmp_path: Path) -> None:
     for name, content in files(SNAT).items():
         if name.startswith("cli/") and "policy" not in name:

@@ -2,9 +2,9 @@
 
     python -m tests.kernels.guest RECORD [STEP[=TEXT] …]
 
-Steps: features, figures, vectors, tests, lab; all of them by default. TEXT: only what has it in its name. What is
-in the record (``record``), of these objects, and did not fail is not done again: a run may be made in parts, and
-one that was stopped goes on where it was.
+Steps: features, figures, vectors, accelerated, tests, lab, xdp; all of them by default. TEXT: only what has it in its
+name; of steps that are tests files, or else tests. What is in the record (``record``), of these objects, and did not
+fail is not done again: a run may be made in parts, and one that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TESTS = tuple(
     f"tests/{name}.py"
     for name in (
         "kernel/test_loader", "kernel/test_loader_tunnel", "kernel/test_loader_update", "kernel/test_loader_v6",
-        "kernel/test_xdp",
+        "kernel/test_xdp", "kernel/test_xdp_tunnel", "kernel/test_tunnel_errors",
         "kernel/test_without_tcx", "kernel/test_attach", "kernel/test_map", "kernel/test_map_types",
         "kernel/test_gc_programs", "kernel/test_gc_engines", "kernel/test_gc_reuse", "kernel/test_gc_refused",
         "cli/test_writer",
@@ -47,7 +47,8 @@ APART = {
     f"tests/kernel/test_{name}.py": reason
     for names, reason in (
         (
-            "agreement examples replay scenario sentences simulate simulation_sentences trace_auto typed_names what_if",
+            "agreement examples replay scenario sentences simulate simulation_sentences trace_auto trace_sentences"
+            " typed_names what_if",
             _TRACES,
         ),
         ("captures_said cilium_nodes doctor metrics_serve versions_between", _SAID),
@@ -60,6 +61,8 @@ APART = {
 }
 #: Real packets between namespaces, through a geneve device where the kernel has one.
 LAB = tuple(f"tests/lab/{name}.py" for name in ("test_tunnel", "test_proof", "test_stories", "test_load"))
+#: What a node does in XDP, in a lab whose tunnels programs make, since XDP sends into no geneve device.
+XDP = ("tests/lab/test_xdp.py",)
 
 
 def features(record: Record, _text: str) -> None:
@@ -95,33 +98,55 @@ def figures(record: Record, text: str) -> None:
 
 def vectors(record: Record, text: str) -> None:
     """The conformance vectors."""
+    _vectors(record, "vectors", text)
+
+
+def accelerated(record: Record, text: str) -> None:
+    """The same at a device that is accelerated."""
+    _vectors(record, "accelerated", text, xdp=True)
+
+
+def _vectors(record: Record, step: str, text: str, xdp: bool = False) -> None:
     from tests.kernels.vectors import VECTORS, left_out, name_of, run_vectors
 
-    done = record.said("vectors")
+    done = record.said(step)
     left = [vector for vector in VECTORS if text in name_of(vector) and name_of(vector) not in done]
     without = left_out(left)
     for name, reason in without.items():
-        record.add("vectors", name, DATAPATH, skipped=reason)
-    for name, lines in run_vectors([vector for vector in left if name_of(vector) not in without]):
-        record.add("vectors", name, DATAPATH, **({"failed": lines[:3]} if lines else {}))
+        record.add(step, name, DATAPATH, skipped=reason)
+    for name, lines in run_vectors([vector for vector in left if name_of(vector) not in without], xdp):
+        record.add(step, name, DATAPATH, **({"failed": lines[:3]} if lines else {}))
 
 
 def tests(record: Record, text: str) -> None:
     """The kernel tests."""
-    _pytest(record, "tests", [path for path in TESTS if text in path])
+    _pytest(record, "tests", TESTS, text)
 
 
 def lab(record: Record, text: str) -> None:
     """The lab, by geneve devices."""
-    _pytest(record, "lab", [path for path in LAB if text in path], CTCTL_LAB_TUNNEL="device")
+    _pytest(record, "lab", LAB, text, CTCTL_LAB_TUNNEL="device")
 
 
-def _pytest(record: Record, step: str, paths: Sequence[str], **environment: str) -> None:
+def xdp(record: Record, text: str) -> None:
+    """Nodes that forward in XDP."""
+    _pytest(record, "xdp", XDP, text)
+
+
+def chosen(files: Sequence[str], text: str) -> tuple[list[str], list[str]]:
+    """The files named so; or else all of them, and words for pytest that choose tests named so."""
+    paths = [path for path in files if text in path]
+    return (paths, []) if paths else (list(files), ["-k", text])
+
+
+def _pytest(record: Record, step: str, files: Sequence[str], text: str, **environment: str) -> None:
     """Every other file in a run of its own, beside the first: one alone leaves a second processor idle."""
+    paths, named = chosen(files, text)
     command = [sys.executable, "-u", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.kernels.recorder"]
+    command += ["-m", "not slow", *named]
     environment |= {"CTCTL_RECORD": str(record.path), "CTCTL_RECORD_STEP": step}
     shares = [share for first in range(os.cpu_count() or 1) if (share := paths[first :: os.cpu_count() or 1])]
-    runs = [subprocess.Popen([*command, "-m", "not slow", *share], env=os.environ | environment) for share in shares]
+    runs = [subprocess.Popen([*command, *share], env=os.environ | environment) for share in shares]
     ended = {run.wait() for run in runs}
     # 5: everything was done before.
     if ended - {0, 1, 5}:
@@ -129,7 +154,8 @@ def _pytest(record: Record, step: str, paths: Sequence[str], **environment: str)
 
 
 STEPS: dict[str, Callable[[Record, str], None]] = {
-    "features": features, "figures": figures, "vectors": vectors, "tests": tests, "lab": lab,
+    "features": features, "figures": figures, "vectors": vectors, "accelerated": accelerated, "tests": tests,
+    "lab": lab, "xdp": xdp,
 }  # fmt: skip
 
 

@@ -20,8 +20,11 @@ _ended: dict[str, dict[str, object]] = {}
 _lasted: dict[str, float] = {}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for file, tests in Counter(item.nodeid.partition("::")[0] for item in items).items():
+    """Before any is chosen by its name: a file has as many as it has."""
+    counted = [item for item in items if item.get_closest_marker("slow") is None]
+    for file, tests in Counter(item.nodeid.partition("::")[0] for item in counted).items():
         _record.add(f"{_step} of a file", file, tests=tests)
     done = _record.said(_step)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in done])

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tests.kernels.complexity import FIGURES, LIMIT, cases
-from tests.kernels.guest import APART, LAB, TESTS
+from tests.kernels.guest import APART, LAB, STEPS, TESTS, XDP
 from tests.kernels.record import read
 from tests.kernels.vectors import VECTORS, name_of
 
@@ -29,7 +29,20 @@ of it was done for this page: a program that has changed since a kernel was last
 features and tests are those of that boot: a test that is newer has not run there. Linux 6.1 is the oldest that
 ctctl promises. `ctctl features` tells the same of the kernel at hand, and tries it.
 """
+#: Where on the page it is told what was done after the boot that the rest is of.
+SINCE = "\n## Booted since, for parts of it\n"
+#: Steps that are tests in files: their titles, and which files.
+FILES = {"tests": ("kernel tests", TESTS), "lab": ("lab, geneve devices", LAB), "xdp": ("lab, XDP", XDP)}
+#: Steps that are the conformance vectors: their titles.
+RECORDINGS = {"vectors": "conformance vectors", "accelerated": "conformance vectors, XDP first"}
 
+_NOT_MEASURED = "not measured"
+_COMMITTED = (
+    "\nA figure that these boots have not measured is that of `tests/kernels/figures`, of the boot that last did."
+)
+SINCE_TEXT = """The tables above are of the last boot that did everything. Programs were added or changed after it:
+this is what was done again with them, and a step that is "not run" here was not done with these programs.
+"""
 
 #: What a kernel said: its release, and by step and name what was said.
 Outcome: TypeAlias = tuple[str, dict[str, dict[str, dict[str, Any]]]]
@@ -53,14 +66,25 @@ def figures_of(outcome: Outcome) -> dict[str, dict[str, int]]:
     return programs
 
 
-def write_figures(outcome: Outcome) -> None:
-    """The committed figures of one kernel, if every program was measured or refused."""
+def write_figures(outcome: Outcome, folder: Path = FIGURES) -> None:
+    """The committed figures of one kernel: of the programs that were measured, or refused, in every configuration.
+
+    What is committed of the others stays, unless it is of another build of that kernel.
+    """
     release, steps = outcome
-    if {f"{case.object}-{case.program} {case.variant}" for case in cases()} - steps.get("figures", {}).keys():
+    said, variants = steps.get("figures", {}).keys(), defaultdict(set)
+    for case in cases():
+        variants[f"{case.object}-{case.program}"].add(f"{case.object}-{case.program} {case.variant}")
+    left = {program for program, names in variants.items() if names - said}
+    measured = {program: by for program, by in figures_of(outcome).items() if program not in left}
+    path = _file_of(release, folder)
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"kernel": None, "programs": {}}
+    if not measured or (left and before["kernel"] != release):
         return
-    document = {"kernel": release, "limit": LIMIT, "programs": figures_of(outcome)}
-    FIGURES.mkdir(exist_ok=True)
-    path = FIGURES / f"{'.'.join(release.split('-')[0].split('.')[:2])}.json"
+    figures = measured | {program: by for program, by in before["programs"].items() if program in left}
+    programs = {program: figures[program] for program in variants if program in figures}
+    folder.mkdir(exist_ok=True)
+    document = {"kernel": release, "limit": LIMIT, "programs": programs}
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
@@ -79,12 +103,41 @@ def page(found: dict[str, Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def since(found: dict[str, Outcome], before: str = "", folder: Path = FIGURES) -> str:
+    """What was run of these objects, where that is not everything: the page of the last whole boot goes on with it.
+
+    Programs that are newer than that have the figures that are committed, where these boots have none.
+    """
+    kernels = list(found)
+    lines = [SINCE, SINCE_TEXT, _table(["", *(f"{release} ({name})" for name, (release, _) in found.items())],
+             _results(found))]  # fmt: skip
+    newer = {row[0] for row in _figures(found) if f"\n| {row[0]} |" not in before}
+    measured = [row[0] for row in _figures(found) if set(row[1:]) != {_NOT_MEASURED}]
+    told = [row for row in _figures(found, folder) if row[0] in newer.union(measured)]
+    lines += ["", _table(["program", *kernels], told), _COMMITTED] if told else []
+    lines += ["\n### Of which files\n", *_ran(found)]
+    lines += ["\n### Left out, and why\n", *_skipped(found)]
+    lines += ["\n### What failed of it\n", *_failed(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _ran(found: dict[str, Outcome]) -> list[str]:
+    lines = []
+    for release, steps in found.values():
+        for step, (title, files) in FILES.items():
+            counted = {file: sum(name.startswith(f"{file}::") for name in steps.get(step, {})) for file in files}
+            told = [f"`{file.removeprefix('tests/').removesuffix('.py')}` ({n})" for file, n in counted.items() if n]
+            lines += [f"- {release}, {title}: {', '.join(told)}."] * bool(told)
+    return lines or ["None."]
+
+
 def _results(found: dict[str, Outcome]) -> list[list[str]]:
     programs = {f"{case.object}-{case.program}" for case in cases()}
     measured = [len(figures_of(one).keys() & programs) for one in found.values()]
     rows = [["programs loaded and measured", *(f"{n} of {len(programs)}" for n in measured)]]
-    rows.append(["conformance vectors", *(_score(one, "vectors", len(VECTORS)) for one in found.values())])
-    for step, title, files in (("tests", "kernel tests", TESTS), ("lab", "lab, geneve devices", LAB)):
+    for step, title in RECORDINGS.items():
+        rows.append([title, *(_score(one, step, len(VECTORS)) for one in found.values())])
+    for step, (title, files) in FILES.items():
         rows.append([title, *(_score(one, step, _tests_of(one, step, files)) for one in found.values())])
     return rows
 
@@ -140,8 +193,22 @@ def _limit_text() -> str:
     )
 
 
-def _figures(found: dict[str, Outcome]) -> list[list[str]]:
-    told = [figures_of(outcome) for outcome in found.values()]
+def _file_of(release: str, folder: Path) -> Path:
+    return folder / f"{'.'.join(release.partition('-')[0].split('.')[:2])}.json"
+
+
+def _committed(release: str, folder: Path) -> dict[str, dict[str, int]]:
+    """The committed figures of a kernel; none of another build of it."""
+    path = _file_of(release, folder)
+    document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    programs: dict[str, dict[str, int]] = document["programs"] if document.get("kernel") == release else {}
+    return programs
+
+
+def _figures(found: dict[str, Outcome], folder: Path | None = None) -> list[list[str]]:
+    """``folder``: of what is committed, for what was not measured."""
+    known = [_committed(release, folder) if folder else {} for release, _ in found.values()]
+    told = [first | figures_of(outcome) for first, outcome in zip(known, found.values(), strict=True)]
     names = sorted({f"{case.object}-{case.program}" for case in cases()})
     refused = [
         {said["program"] for said in steps.get("figures", {}).values() if said.keys() & {"error", "failed"}}
@@ -155,7 +222,7 @@ def _figures(found: dict[str, Outcome]) -> list[list[str]]:
 
 def _figure(by_variant: dict[str, int] | None, refused: bool) -> str:
     if by_variant is None:
-        return "not loaded" if refused else "not measured"
+        return "not loaded" if refused else _NOT_MEASURED
     most = max(by_variant.values())
     return f"{most:,}" if most < LIMIT else f"**{most:,}**, over it"
 
@@ -164,7 +231,7 @@ def _failed(found: dict[str, Outcome]) -> list[str]:
     lines = [
         f"- {release}: `{name}`: {' '.join(str(said['failed'][0]).split())[:200]}"
         for release, steps in found.values()
-        for step in ("figures", "vectors", "tests", "lab")
+        for step in ("figures", *RECORDINGS, *FILES)
         for name, said in sorted(steps.get(step, {}).items())
         if said.get("failed")
     ]
@@ -176,7 +243,7 @@ def _skipped(found: dict[str, Outcome]) -> list[str]:
     for release, steps in found.values():
         reasons = Counter(
             said["skipped"]
-            for step in ("vectors", "tests", "lab")
+            for step in (*RECORDINGS, *FILES)
             for said in steps.get(step, {}).values()
             if "skipped" in said
         )
@@ -194,10 +261,11 @@ def _apart() -> list[str]:
 def _not_run(found: dict[str, Outcome]) -> list[str]:
     lines = []
     for release, steps in found.values():
-        missing = [name_of(vector) for vector in VECTORS if name_of(vector) not in steps.get("vectors", {})]
-        if missing:
-            lines.append(f"- {release}: {len(missing)} conformance vectors of {len(VECTORS)}.")
-        for step, title, files in (("tests", "kernel tests", TESTS), ("lab", "lab", LAB)):
+        for step, title in RECORDINGS.items():
+            missing = [name_of(vector) for vector in VECTORS if name_of(vector) not in steps.get(step, {})]
+            if missing:
+                lines.append(f"- {release}: {len(missing)} {title} of {len(VECTORS)}.")
+        for step, (title, files) in FILES.items():
             if step in steps:
                 lines += [f"- {release}: {each}." for file in files if (each := _unrun_of(steps, step, file))]
             else:
@@ -218,15 +286,26 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def written(before: str, found: dict[str, Outcome]) -> str | None:
+    """The page anew, or what it was and what was run since; None if nothing was."""
+    if not found:
+        return None
+    whole = all(name in found and STEPS.keys() <= found[name][1].keys() for name in KERNELS)
+    if whole:
+        return page(found)
+    before = before.partition(SINCE)[0]
+    return before + since(found, before)
+
+
 def main() -> None:
     found = outcomes(Path(sys.argv[1]))
     for outcome in found.values():
         write_figures(outcome)
-    lacking = [name for name in KERNELS if name not in found or "features" not in found[name][1]]
-    if lacking:
-        print(f"docs/support-matrix.md stays as it is: nothing is known of {', '.join(lacking)}")
+    text = written(PAGE.read_text(encoding="utf-8"), found)
+    if text is None:
+        print("docs/support-matrix.md stays as it is: no kernel was booted")
         return
-    PAGE.write_text(page(found), encoding="utf-8")
+    PAGE.write_text(text, encoding="utf-8")
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

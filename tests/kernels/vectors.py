@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from tests.conformance import run as runner
+from tests.support.accelerated import accelerated
 from tests.support.replay_vectors import in_one_process
 from tests.support.vectors import VECTORS as IN_ORDER
 from tests.support.vectors import differences, incomparable, name_of
@@ -26,8 +29,11 @@ def left_out(vectors: Sequence[Path]) -> dict[str, str]:
     return {name_of(vector): reason for vector in vectors if (reason := incomparable(vector))}
 
 
-def run_vectors(vectors: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
-    """Each vector's name and what differs, as they end; nothing differs: an empty list."""
+def run_vectors(vectors: Sequence[Path], xdp: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Each vector's name and what differs, as they end; nothing differs: an empty list.
+
+    ``xdp``: at a device that is accelerated.
+    """
     import ctctl.cli.main
     import ctctl.simulate.kept
     import ctctl.simulate.scenario_file
@@ -36,7 +42,7 @@ def run_vectors(vectors: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
     ends = []
     for share in _shares(vectors, os.cpu_count() or 1):
         here, there = _FORKS.Pipe(duplex=False)
-        _FORKS.Process(target=_run, args=(share, there), daemon=True).start()
+        _FORKS.Process(target=_run, args=(share, there, xdp), daemon=True).start()
         there.close()
         ends.append(here)
     told = 0
@@ -53,10 +59,17 @@ def run_vectors(vectors: Sequence[Path]) -> Iterator[tuple[str, list[str]]]:
         raise RuntimeError(f"{len(vectors) - told} vectors of {len(vectors)} did not end: a process died")
 
 
-def _run(vectors: Sequence[Path], answers: Connection) -> None:
-    with in_one_process():
+def _run(vectors: Sequence[Path], answers: Connection, xdp: bool) -> None:
+    with in_one_process(), accelerated(Counter()) if xdp else nullcontext():
         for vector in vectors:
-            answers.send((name_of(vector), differences(vector, ["ctctl"])))
+            answers.send((name_of(vector), _differences(vector)))
+
+
+def _differences(vector: Path) -> list[str]:
+    try:
+        return differences(vector, ["ctctl"])
+    except AssertionError as error:
+        return [str(error)]
 
 
 def _shares(vectors: Sequence[Path], parts: int) -> list[list[Path]]:

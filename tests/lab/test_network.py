@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ctctl.errors import BusyError, NotFoundError, UnsupportedError
+from ctctl.errors import BusyError, KernelError, NotFoundError, UnsupportedError
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import namespaces, network, processes
 from ctctl.lab.cgroups import remove_cgroups
@@ -103,6 +103,17 @@ def test_an_empty_mount_point_of_a_crash_is_replaced() -> None:
     finally:
         assert namespaces.remove(name)
     assert not namespaces.remove(name)
+
+
+def test_a_helper_that_does_not_answer_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyroute2's own error has no number then, and "Success" is no reason."""
+
+    def create(_name: str) -> None:
+        raise TimeoutError("no response from the child")
+
+    monkeypatch.setattr("pyroute2.netns.create", create)
+    with pytest.raises(KernelError, match=r"make network namespace \S+: Connection timed out \(ETIMEDOUT\)"):
+        namespaces.ensure(unique_name("silent"))
 
 
 def test_processes_are_found_by_namespace_alone(wired: Topology) -> None:

@@ -88,6 +88,8 @@ CHANGES = {
     "option-geneve": (OPTION, NO_MODE, False),
     "native-tunnel": (NO_MODE, TUNNEL, False),
     "tunnel-native": (TUNNEL, NO_MODE, False),
+    "snat-native-tunnel": (SNAT, {**SNAT, **TUNNEL}, True),
+    "hybrid-native-tunnel": (HYBRID, {**HYBRID, **TUNNEL}, False),
     "one-family-both": (NO_MODE, DUAL, False),
     "both-one-family": (DUAL, NO_MODE, False),
     "masquerade": (NO_MODE, MASQUERADE, False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from contextlib import ExitStack
 
 import pytest
 from scapy.contrib.geneve import GENEVE
@@ -13,15 +14,19 @@ from scapy.layers.inet import ICMP, IP, UDP
 from ctctl.kernel.features import probe
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths, processes
+from ctctl.lab.nodefile import NO_MODE
 from ctctl.lab.topology import Topology
 from ctctl.packet.frame import build_frame
 from ctctl.packet.geneve import GENEVE_PORT
 from ctctl.packet.text import parse_packet_text
 from tests.lab.capture import capture, packets, wrong_checksums
 from tests.lab.conftest import ctctl, remains
+from tests.support.lab_modes import ask, change_to, connect
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.lab
+
+NODE_PORT = 30080
 
 
 def has_geneve() -> bool:
@@ -60,6 +65,20 @@ def test_dsr_through_a_geneve_device(fresh_lab: Topology) -> None:
     datapaths.apply_node(fresh_lab, node, states={"pod4": "terminating"}, without=())
     assert datapaths.tunnel_of(fresh_lab, node) == "device"
     assert not datapaths.is_as_built(fresh_lab, node)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("mode", ["dsr", "snat"])
+def test_a_pod_asks_at_another_nodes_address(lab_in_some_mode: Topology, version: int, mode: str) -> None:
+    """The reply goes through the tunnel, as every packet from pod to pod, and has the address that was asked."""
+    lab = lab_in_some_mode
+    other = lab.node("node-b")
+    with ExitStack() as stack:
+        stack.callback(change_to, lab, NO_MODE)  # tables of IPv6
+        change_to(lab, {"ipv6": version == 6, "routing": "tunnel", "lb": {"mode": mode}})
+        at = other.ip if version == 4 else other.ip6
+        connection = stack.enter_context(connect(lab, "pod1", (at, NODE_PORT)))
+        assert [ask(connection), ask(connection)] == ["pod3", "pod3"]
 
 
 def test_an_error_about_what_came_through_the_tunnel_goes_back_through_it(lab: Topology) -> None:

@@ -122,13 +122,20 @@ def forget(simulator: Simulator) -> None:
 
 def drops(simulator: Simulator) -> dict[tuple[str, str], int]:
     """(hook, reason) -> packets, over all CPUs; reason "ok" for what was not dropped."""
+    return {at: packets for at, (packets, _) in counters(simulator).items()}
+
+
+def counters(simulator: Simulator) -> dict[tuple[str, str], tuple[int, int]]:
+    """(hook, reason) -> packets and bytes, over all CPUs."""
     found = {}
     for key, value in simulator.maps["ctctl_metrics"].items():
         hook, reason = divmod(int.from_bytes(key, "little"), int(CtctlReason.REASON_MAX))
-        packets = sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 16))
+        packets, size = (
+            sum(int.from_bytes(value[at : at + 8], "little") for at in range(first, len(value), 16)) for first in (0, 8)
+        )
         if packets:
             names = CtctlHook(hook).name.removeprefix("HOOK_"), CtctlReason(reason).name.removeprefix("REASON_")
-            found[names[0].lower(), names[1].lower()] = packets
+            found[names[0].lower(), names[1].lower()] = packets, size
     return found
 
 

@@ -123,7 +123,7 @@ class Maker:
         else:
             data = rng.choice(self.pieces.blobs or [b""])
         for _ in range(rng.choice((0, 1, 1, 2, 3, 5))):
-            data = rng.choice(_CHANGES)(rng, data)
+            data = rng.choice(CHANGES)(rng, data)
         data = data[: LONGEST * 3]
         return _packed(rng, data) if self.packs and rng.random() < 0.08 else data
 
@@ -227,7 +227,7 @@ def _repeated(rng: random.Random, data: bytes) -> bytes:
     return b"\n".join([*lines[:at], *([lines[at]] * rng.randrange(2, 6)), *lines[at:]])
 
 
-_CHANGES: tuple[Callable[[random.Random, bytes], bytes], ...] = (
+CHANGES: tuple[Callable[[random.Random, bytes], bytes], ...] = (
     *(_numbers, _numbers, _addresses, _words, _odd, _odd, _tokens, _tokens, _cut, _framed, _bytes_changed, _repeated),
 )
 
@@ -380,7 +380,7 @@ def filter_text(rng: random.Random) -> bytes:
     if rng.random() < 0.03:
         data = b"(" * rng.choice((50, 5000)) + data
     for _ in range(rng.choice((0, 0, 1, 2))):
-        data = rng.choice(_CHANGES)(rng, data)
+        data = rng.choice(CHANGES)(rng, data)
     return data[:LONGEST]
 
 
@@ -400,7 +400,7 @@ def packet_text(rng: random.Random) -> bytes:
         text += f' inner="{rng.choice(("tcp 1.1.1.1:1 > 2.2.2.2:2", "icmp ::1 > ::2", "x", "", "tcp"))}"'
     data = text.encode()
     for _ in range(rng.choice((0, 0, 1, 2))):
-        data = rng.choice(_CHANGES)(rng, data)
+        data = rng.choice(CHANGES)(rng, data)
     return data[:LONGEST]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctctl.config.node import NodeFile
 from ctctl.packet.checksum import internet_checksum
-from ctctl.packet.geneve import Geneve, dsr_option
+from ctctl.packet.geneve import Geneve, dsr_option, wrap_geneve
 from tests.support.datapath import (
     CLIENT,
     LB_VIP,
@@ -26,7 +26,6 @@ from tests.support.datapath import (
     node_file,
     service,
 )
-from tests.support.geneve import wrap_geneve
 
 ETH_P_IPV6 = bytes.fromhex("86dd")
 LOOPBACK = "169.254.42.1"

@@ -38,7 +38,7 @@ from ctctl.tables.writer import journal
 from ctctl.trace.show_story import InOrder, story_line, story_record
 from ctctl.trace.story_filter import StoryFilter
 from ctctl.trace.story_text import StoryFile
-from tests.support import fuzz_mutate
+from tests.support import fuzz_mutate, fuzz_passes
 from tests.support.cost import is_soon
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,6 +177,7 @@ def words(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], str | None]] = {
     "reader": reader,
+    "passes": fuzz_passes.passes,
     "filter": filters,
     "packet": packets,
     "document": documents,
@@ -209,6 +210,8 @@ def run(name: str, data: bytes) -> str:
 
 def maker(name: str) -> Callable[[random.Random], bytes]:
     """What makes a target's inputs out of a source of random numbers."""
+    if name == "passes":
+        return fuzz_passes.make
     if name == "filter":
         return fuzz_mutate.filter_text
     if name == "packet":
@@ -251,6 +254,8 @@ def seeds(name: str, longest: int = 20_000) -> list[bytes]:
     if name == "reader":
         folders = ("samples", "cases", "captures")
         return [path.read_bytes() for path in small if path.relative_to(DATA).parts[0] in folders]
+    if name == "passes":
+        return [fuzz_passes.whole(seed) for seed in fuzz_passes.seeds().values()]
     if name == "names":
         found = [path.read_bytes() for path in small if path.suffix in (".yaml", ".yml", ".json")]
         return [data for data in found if b"kind:" in data or b'"spec"' in data or b'"labels"' in data]

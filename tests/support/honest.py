@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 
 
+@cache
 def listings(rows: int, seed: int = 5) -> dict[str, str]:
     """A listing of each kind, of so many rows, each with values of its own."""
     rng = random.Random(seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import ssl
 import subprocess
 import threading
@@ -27,6 +28,22 @@ from tests.support.wait import PATIENCE_S
 FRAME = 64 << 10
 
 
+def agent_in(folder: Path, listing: Path | None = None, **answers: str) -> Path:
+    """A folder there with a ``cilium-dbg`` that prints a listing of conntrack tables, or nothing.
+
+    ``answers``: the shell's words for other listings by name, ``nat_list`` for one.
+    """
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    script = programs / "cilium-dbg"
+    known = {"ct_list": f"cat {listing}"} if listing is not None else {}
+    known |= answers
+    cases = "".join(f'"{name.replace("_", " ")}") {words};; ' for name, words in known.items())
+    script.write_text(f'#!/bin/sh\ncase "$2 $3" in {cases}*) exit 0;; esac\n')
+    script.chmod(0o755)
+    return programs
+
+
 @dataclass
 class Cluster:
     """Nodes by name with how they behave: ok, hang, die, garbage, refuse, slow. ``bin``: their commands."""
@@ -36,6 +53,7 @@ class Cluster:
     ours: frozenset[str] = frozenset()
     addresses: Mapping[str, str] = field(default_factory=dict)
     asked: list[tuple[str, list[str]]] = field(default_factory=list)
+    headers: list[list[tuple[str, str]]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
     # ---- the API
@@ -44,6 +62,7 @@ class Cluster:
         """The answer to a plain request; None: it goes on as a WebSocket."""
         url = urlsplit(request.path)
         parts = url.path.strip("/").split("/")
+        self.headers.append([(name.lower(), value) for name, value in request.headers.raw_items()])
         if request.headers.get("Authorization") != "Bearer right":
             return self._says(connection, HTTPStatus.UNAUTHORIZED, "Unauthorized")
         if parts[-1] == "exec":
@@ -113,7 +132,8 @@ class Cluster:
         done = subprocess.run(command, capture_output=True, env=env, check=False)
         if behaviour == "die":
             connection.send(b"\x01" + done.stdout[: len(done.stdout) // 2])
-            connection.socket.close()
+            # Not closed: the library's thread reads it still, and would read of the next one that gets its number.
+            socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
             return
         if behaviour == "slow":
             for byte in done.stdout:
@@ -141,24 +161,29 @@ class Cluster:
         connection.send(b"\x03" + json.dumps(status).encode())
 
 
-def certificate(folder: Path, name: str) -> Path:
-    """A certificate of 127.0.0.1 that is its own authority; the key is beside it (``.pem``)."""
+def certificate(folder: Path, name: str, of: str = "IP:127.0.0.1") -> Path:
+    """A certificate of 127.0.0.1, unless of another, that is its own authority; the key is beside it (``.pem``)."""
     path = folder / f"{name}.crt"
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "1"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path.with_suffix(".pem")), "-out", str(path)]
+    words += ["-addext", f"subjectAltName={of}", "-keyout", str(path.with_suffix(".pem")), "-out", str(path)]
     subprocess.run(words, capture_output=True, check=True)
     return path
 
 
-def _secured(path: Path) -> ssl.SSLContext:
-    """What a server with this certificate speaks."""
+def _secured(path: Path, known_by: Path | None) -> ssl.SSLContext:
+    """What a server with this certificate speaks; with whom: anybody, or who has that certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path, path.with_suffix(".pem"))
+    if known_by is not None:
+        context.load_verify_locations(known_by)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 @contextlib.contextmanager
-def listening(cluster: Cluster, answer: Callable[[Any, Any], Any], tls: Path | None) -> Iterator[int]:
+def listening(
+    cluster: Cluster, answer: Callable[[Any, Any], Any], tls: Path | None, known_by: Path | None = None
+) -> Iterator[int]:
     """The cluster's pods on a port of this machine, over TLS with a ``certificate``; gives the port.
 
     ``answer`` is a method of the cluster: what a request is answered before it may go on as a WebSocket.
@@ -169,7 +194,7 @@ def listening(cluster: Cluster, answer: Callable[[Any, Any], Any], tls: Path | N
         cluster.exec,
         "127.0.0.1",
         0,
-        ssl=_secured(tls) if tls is not None else None,
+        ssl=_secured(tls, known_by) if tls is not None else None,
         process_request=answer,
         subprotocols=["v4.channel.k8s.io"],
         compression=None,
@@ -186,9 +211,12 @@ def listening(cluster: Cluster, answer: Callable[[Any, Any], Any], tls: Path | N
 
 
 @contextlib.contextmanager
-def served(cluster: Cluster, folder: Path, *, tls: Path | None = None) -> Iterator[Path]:
-    """The cluster's API and its pods on one port of this machine; gives its kubeconfig."""
-    with listening(cluster, cluster.request, tls) as port:
+def served(cluster: Cluster, folder: Path, *, tls: Path | None = None, known_by: Path | None = None) -> Iterator[Path]:
+    """The cluster's API and its pods on one port of this machine; gives its kubeconfig.
+
+    ``known_by``: over TLS, to who has that certificate only.
+    """
+    with listening(cluster, cluster.request, tls, known_by) as port:
         path = folder / "kubeconfig"
         scheme = "https" if tls is not None else "http"
         path.write_text(yaml.safe_dump(_kubeconfig(f"{scheme}://127.0.0.1:{port}", tls)))

@@ -28,6 +28,11 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
+def tc(*words: str) -> str:
+    """What tc(8) says."""
+    return subprocess.run(["tc", *words], check=True, capture_output=True, text=True).stdout
+
+
 @contextmanager
 def namespace(name: str) -> Iterator[str]:
     """A fresh namespace, removed with everything in it: also when the run was told to end while it was made."""

@@ -39,9 +39,14 @@ class Screen:
     lines: list[str]
 
 
-def screens(commands: Sequence[Sequence[str]], widths: Sequence[int], inside: Sequence[str] = ()) -> list[Screen]:
-    """Every command at every width; ``inside`` is a command that starts another elsewhere, as nsenter does."""
-    request = json.dumps([list(map(list, commands)), list(widths)])
+def screens(
+    commands: Sequence[Sequence[str]], widths: Sequence[int], inside: Sequence[str] = (), *, of: str | None = None
+) -> list[Screen]:
+    """Every command at every width; ``inside`` is a command that starts another elsewhere, as nsenter does.
+
+    ``of``: a file that commands have their records from (``--from``), which is read once for all of them.
+    """
+    request = json.dumps([list(map(list, commands)), list(widths), of])
     done = subprocess.run(
         [*inside, sys.executable, "-m", "tests.support.screens"],
         input=request,
@@ -57,7 +62,7 @@ def screens(commands: Sequence[Sequence[str]], widths: Sequence[int], inside: Se
 # ---- in the process that the screens are children of
 
 
-def _main(commands: list[list[str]], widths: list[int]) -> list[Any]:
+def _main(commands: list[list[str]], widths: list[int], of: str | None) -> list[Any]:
     import numpy  # noqa: F401  # what most of them need
 
     from ctctl.cli.main import COMMANDS
@@ -66,7 +71,23 @@ def _main(commands: list[list[str]], widths: list[int]) -> list[Any]:
     os.environ.pop("COLUMNS", None)
     for module in {command.module for command in COMMANDS.values()}:
         importlib.import_module(module)
+    if of is not None:
+        _read_once(of)
     return [(words, columns, *_shown(words, columns)) for words in commands for columns in widths]
+
+
+def _read_once(file: str) -> None:
+    """Every child has the source as it was opened here; of anything else it opens its own."""
+    from ctctl.tables import open as opening
+    from ctctl.tables.sources.base import Source, SourceOptions
+
+    open_source = opening.open_source
+    source = open_source([file])
+
+    def opened(spec: str | Sequence[str] = "auto", options: SourceOptions = SourceOptions()) -> Source:  # noqa: B008
+        return source if (list(spec), options) == ([file], SourceOptions()) else open_source(spec, options)
+
+    opening.open_source = opened
 
 
 def _shown(words: list[str], columns: int) -> tuple[int, list[str]]:

@@ -6,6 +6,8 @@ import gzip
 import io
 import lzma
 import random
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,19 +185,69 @@ def test_a_large_listing_is_paid_for_by_its_bytes_however_well_it_packs(monkeypa
     assert sum(map(len, dump.tables.values())) == count
 
 
-@pytest.mark.parametrize("kind", list(honest.listings(1)))
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
-def test_no_honest_listing_is_cut_short_of_whatever_size(kind: str, pack: Callable[[bytes], bytes]) -> None:
-    """What a packed byte of it costs is less than any byte pays for, and less than a small file's with what is free."""
-    packed = pack(honest.listings(2500)[kind].encode())
+def cost_of(kind: str, rows: int, pack: Callable[[bytes], bytes]) -> tuple[int, int]:
+    """The bytes of a packed listing, and the work of reading all of it."""
+    packed = pack(honest.listings(rows)[kind].encode())
     dump = Dump()
     walk = Walk(lambda stream, path, budget: read_content(stream, dump, path.name, budget.spend) and None)
     walk.file(io.BytesIO(packed), "listing", 3)
     assert walk.partial == dump.partial == []
-    learning = FREE_WORK // 8  # how its lines were pasted is found out once, be they a million
-    a_byte = max(walk.budget.spent - learning, 0) / len(packed)
+    return len(packed), walk.budget.spent
+
+
+@pytest.mark.parametrize("kind", list(honest.listings(1)))
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+def test_no_honest_listing_is_cut_short_of_whatever_size(kind: str, pack: Callable[[bytes], bytes]) -> None:
+    """What a packed byte of it costs is less than any byte pays for, and less than a small file's with what is free."""
+    size, work = cost_of(kind, 2000, pack)
+    more_size, more_work = cost_of(kind, 5000, pack)
+    a_byte = (more_work - work) / (more_size - size)
+    learning = max(work - a_byte * size, 0)  # how its lines were pasted is found out once, be they a million
     assert a_byte < WORK_A_BYTE_BEYOND
     assert learning + a_byte * SMALL < FREE_WORK + WORK_A_BYTE * SMALL
+
+
+@pytest.mark.parametrize("pack", ["tar.xz", "zip"])
+def test_no_honest_fleet_is_cut_short(pack: str, tmp_path: Path) -> None:
+    """Many nodes with little on each: what a node costs is paid by what is in its table."""
+    spool = io.BytesIO()
+    rows = honest.listings(300 * 20)["ct"].splitlines(keepends=True)
+    members = {f"node-{n}/ct-list.txt": "".join(rows[20 * n : 20 * n + 20]).encode() for n in range(300)}
+    if pack == "zip":
+        with zipfile.ZipFile(spool, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(fileobj=spool, mode="w:xz") as packed:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                packed.addfile(info, io.BytesIO(data))
+    path = tmp_path / f"fleet.{pack}"
+    path.write_bytes(spool.getvalue())
+    with open_source(str(path)) as source:
+        assert source.partial == []
+        assert len(source.nodes()) == 300
+        assert sum(table.count or 0 for table in source.tables) > 300 * 20 - 20
+
+
+@pytest.mark.parametrize("form", ["zip", "cut zip", "tar"])
+def test_what_an_archive_writes_around_its_members_pays_for_nothing(form: str) -> None:
+    """Else an archive of nothing but names would be read for as long as a listing of its size."""
+    spool = io.BytesIO()
+    if form == "tar":
+        with tarfile.open(fileobj=spool, mode="w") as packed:
+            for n in range(3000):
+                packed.addfile(tarfile.TarInfo(f"{n:0>80}"))
+    else:
+        with zipfile.ZipFile(spool, "w") as archive:
+            for n in range(9000):
+                archive.writestr(f"{n:0>80}", b"")
+    data = spool.getvalue()[: 9000 * 110 if form == "cut zip" else None]
+    walk = Walk(lambda stream, path, budget: None)
+    walk.file(io.BytesIO(data), "x", 3)
+    assert "repeats itself" in walk.ended
+    assert walk.budget.spent < FREE_WORK + 40_000
 
 
 def test_a_small_file_may_take_less_for_each_byte_than_a_large_one() -> None:

@@ -190,7 +190,7 @@ _TEXTS = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(_TEXTS, st.data())
 def test_marks_are_the_same_wherever_pieces_end(text: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
@@ -200,7 +200,7 @@ def test_marks_are_the_same_wherever_pieces_end(text: bytes, data: st.DataObject
     assert found == quotes_off(nothing_spent)(text)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(_TEXTS)
 def test_marks_are_those_of_a_line(text: bytes) -> None:
     """``dress.QUOTE`` says of one line what its marks are."""

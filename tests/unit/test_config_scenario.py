@@ -11,6 +11,7 @@ from ctctl.model.event import Hook
 from ctctl.simulate.scenario_file import AdvanceStep, GcStep, OpStep, PacketStep, Scenario, ServiceStep, scenario_of
 from tests.support.geneve import parse_dsr_option
 from tests.support.nodefile import parse_node_file
+from tests.support.sentences import held_by, sentences, unsaid
 
 HEAD = """\
 node: {name: n, ip: 10.1.0.1}
@@ -96,33 +97,49 @@ def test_table_operations() -> None:
     assert ops["policy_del"] == {"endpoint_id": 36, "egress": 1}
 
 
-@pytest.mark.parametrize(
-    ("step", "words"),
-    [
-        ("{hok: from_container}", ["hok", "'hook'"]),
-        ("[]", ["step 1", "mapping"]),
-        ('{hook: from_pod, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["from_pod", "from_container"]),
-        ("{hook: from_netdev}", ["packet or packet-hex"]),
-        ('{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", packet-hex: "00"}', ["packet or packet-hex"]),
-        ("{hook: from_netdev, packet-hex: xyz}", ["'xyz'", "hexadecimal"]),
-        ('{hook: from_netdev, packet: "tcp nowhere"}', ["packet", "tcp nowhere"]),
-        ('{hook: from_container, endpoint: pod2, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["pod2", "pod1"]),
-        ('{hook: from_netdev, mark: 1, identity: 2, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["identity", "one of them"]),
-        ('{hook: from_netdev, expct: {}, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["expct", "expect"]),
-        ('{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", geneve: {dsr: here}}', ["dsr", "ADDRESS:PORT"]),
-        (f'{{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", geneve: {{option-hex: {"00" * 42}}}}}', ["42 bytes"]),
-        ("{service: svc-b, backends: []}", ["svc-b", "svc-a"]),
-        ("{service: svc-a}", ["backends is missing"]),
-        ("{op: backend_dell, backend_id: 5}", ["backend_dell", "backend_del"]),
-        ("{op: backend_del}", ["backend_id is missing"]),
-        ("{op: revnat_del, rev_nat_id: 70000}", ["70000", "65535"]),
-        ("{gc: {endpont: 10.0.0.1}}", ["endpont", "endpoint"]),
-        ("{advance: later}", ["advance", "later"]),
-    ],
-)
+#: What is no step, and words of what is said of it.
+NO_STEPS = [
+    ("{hok: from_container}", ["hok", "'hook'"]),
+    ("[]", ["step 1", "mapping"]),
+    ('{hook: from_pod, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["from_pod", "from_container"]),
+    ("{hook: from_netdev}", ["packet or packet-hex"]),
+    ('{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", packet-hex: "00"}', ["packet or packet-hex"]),
+    ("{hook: from_netdev, packet-hex: xyz}", ["'xyz'", "hexadecimal"]),
+    ('{hook: from_netdev, packet: "tcp nowhere"}', ["packet", "tcp nowhere"]),
+    ('{hook: from_container, endpoint: pod2, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["pod2", "pod1"]),
+    ('{hook: from_netdev, mark: 1, identity: 2, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["identity", "one of them"]),
+    ('{hook: from_netdev, expct: {}, packet: "udp 1.2.3.4 > 5.6.7.8"}', ["expct", "expect"]),
+    ('{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", geneve: {dsr: here}}', ["dsr", "ADDRESS:PORT"]),
+    (f'{{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", geneve: {{option-hex: {"00" * 42}}}}}', ["42 bytes"]),
+    (
+        '{hook: from_netdev, packet: "udp 1.2.3.4 > 5.6.7.8", geneve: {dsr: "1.2.3.4:80", option-hex: "00000000"}}',
+        ["dsr", "give either"],
+    ),
+    ("{service: svc-b, backends: []}", ["svc-b", "svc-a"]),
+    ("{service: svc-a}", ["backends is missing"]),
+    ("{op: backend_dell, backend_id: 5}", ["backend_dell", "backend_del"]),
+    ("{op: backend_del}", ["backend_id is missing"]),
+    ("{op: revnat_del, rev_nat_id: 70000}", ["70000", "65535"]),
+    ("{gc: {endpont: 10.0.0.1}}", ["endpont", "endpoint"]),
+    ("{advance: later}", ["advance", "later"]),
+]
+
+
+@pytest.mark.parametrize(("step", "words"), NO_STEPS)
 def test_what_is_no_step(step: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         scenario(step)
     assert str(caught.value).startswith("s.yaml:5: ")
     for word in words:
         assert word in str(caught.value)
+
+
+def test_every_sentence_is_provoked() -> None:
+    said = []
+    for step, _ in NO_STEPS:
+        with pytest.raises(ConfigError) as caught:
+            scenario(step)
+        said.append(str(caught.value))
+    for module in held_by(__file__):
+        assert sentences(module)
+        assert unsaid(module, "\n".join(said)) == []

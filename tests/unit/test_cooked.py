@@ -12,10 +12,9 @@ from ctctl.errors import DecodeError, PartialDataError
 from ctctl.packet.capture import LinkType, ethernet_frame, read_capture
 from ctctl.packet.cooked import Sighting, Sightings, sighting, without_tunnel
 from ctctl.packet.frame import build_frame
-from ctctl.packet.geneve import Geneve
+from ctctl.packet.geneve import Geneve, wrap_geneve
 from ctctl.packet.text import parse_packet_text
 from ctctl.predict.observed import kinds_of_capture
-from tests.support.geneve import wrap_geneve
 
 CASES = Path(__file__).resolve().parents[1] / "data" / "cases"
 ANY = next((CASES / "dumps").glob("32-*")) / "any.pcap"

@@ -194,6 +194,9 @@ def test_icmp_type_that_no_hook_read_is_not_made_up() -> None:
     assert packet_words(event) == "icmp 10.0.0.1 > 10.0.0.2"
     reply = FlowTuple(1, IPv4Address("10.0.0.1"), 0, IPv4Address("10.0.0.2"), 7)
     assert packet_words(decode_event(bytes(raw_event(reply)))) == "icmp 10.0.0.1 > 10.0.0.2 echo reply id 7"
+    # At a hook that translates and tracks nothing the identifier was not read: it is not 0.
+    unread = replace(decode_event(bytes(raw_event(reply))), tuple_in=passed_on)
+    assert packet_words(unread) == "icmp 10.0.0.1 > 10.0.0.2 echo reply"
 
 
 def test_short_event_is_refused() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ctctl.simulate.expect import differences
+from tests.support.sentences import held_by, sentences, unsaid
 
 STEP: dict[str, Any] = {
     "verdict": "pass",
@@ -43,29 +44,36 @@ def test_what_holds(expect: dict[str, Any]) -> None:
     assert list(differences(expect, STEP)) == []
 
 
-@pytest.mark.parametrize(
-    ("expect", "said"),
-    [
-        ({"verdict": "drop"}, 'verdict: is "pass", expected "drop"'),
-        ({"ct": 1}, "ct: 3 entries (1 of them related), expected 1"),
-        ({"ct.cilium_ct4_global": 1}, "ct.cilium_ct4_global: 2 entries, expected 1"),
-        ({"ct.cilium_ct4_global.0.rev_nat": 8}, "ct.cilium_ct4_global.0.rev_nat: is 7, expected 8"),
-        ({"ct.cilium_ct4_global.2.rev_nat": 8}, "ct.cilium_ct4_global.2.rev_nat: is not there, expected 8"),
-        ({"tunnel": {"vni": 3}}, "tunnel.vni: is 2, expected 3"),
-        ({"tunnel": None}, 'tunnel: is {"remote": "10.1.0.2", "vni": 2}, expected null'),
-        ({"now": True}, "now: is 1000, expected true"),
-        ({"verdct": "pass"}, 'verdct: is not there, expected "pass"'),
-        ({"snat": ["x"]}, "snat: 0 entries, expected 1"),
-        (
-            {"ct.cilium_ct_any4_global": [{"direction": "IN"}]},
-            'ct.cilium_ct_any4_global.0: nothing matches {"direction": "IN"} '
-            '(nearest: direction: is "OUT", expected "IN")',
-        ),
-    ],
-)
+#: What does not hold, and what is said.
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"verdict": "drop"}, 'verdict: is "pass", expected "drop"'),
+    ({"ct": 1}, "ct: 3 entries (1 of them related), expected 1"),
+    ({"ct.cilium_ct4_global": 1}, "ct.cilium_ct4_global: 2 entries, expected 1"),
+    ({"ct.cilium_ct4_global.0.rev_nat": 8}, "ct.cilium_ct4_global.0.rev_nat: is 7, expected 8"),
+    ({"ct.cilium_ct4_global.2.rev_nat": 8}, "ct.cilium_ct4_global.2.rev_nat: is not there, expected 8"),
+    ({"tunnel": {"vni": 3}}, "tunnel.vni: is 2, expected 3"),
+    ({"tunnel": None}, 'tunnel: is {"remote": "10.1.0.2", "vni": 2}, expected null'),
+    ({"now": True}, "now: is 1000, expected true"),
+    ({"verdct": "pass"}, 'verdct: is not there, expected "pass"'),
+    ({"snat": ["x"]}, "snat: 0 entries, expected 1"),
+    (
+        {"ct.cilium_ct_any4_global": [{"direction": "IN"}]},
+        'ct.cilium_ct_any4_global.0: nothing matches {"direction": "IN"} (nearest: direction: is "OUT", expected "IN")',
+    ),
+]
+
+
+@pytest.mark.parametrize(("expect", "said"), WRONG)
 def test_what_is_said(expect: dict[str, Any], said: str) -> None:
     assert next(differences(expect, STEP)) == said
 
 
 def test_one_true_is_not_one_entry() -> None:
     assert list(differences({"flag": 1}, {"flag": True})) == ["flag: is true, expected 1"]
+
+
+def test_every_sentence_is_provoked() -> None:
+    said = "\n".join(one for expect, _ in WRONG for one in differences(expect, STEP))
+    for module in held_by(__file__):
+        assert sentences(module)
+        assert unsaid(module, said) == []

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -220,6 +221,53 @@ def test_the_same_twice_is_once(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path(where).rglob("*.*")} == before
 
 
+def test_the_same_with_something_said_of_it_replaces_what_was_there(tmp_path: Path) -> None:
+    """As a question's own advice has it: collect it with --now. Once more with nothing said is the same again."""
+    listed = tmp_path / "a-ct-list.txt"
+    lines = (ROOT / "cilium-dbg-1.16.4/ct-list-global.txt").read_text().splitlines(keepends=True)
+    listed.write_text("".join(lines))
+    where = str(tmp_path / "lake")
+    ctctl("fleet", "collect", where, "--from", listed)
+    assert "collect it with --now" in ask(where, "expired", code=0)[0]["why"]
+    for more in (("--now", 3_000_000), ("--now", 3_000_000, "--at", "2026-01-15T10:15:30Z")):
+        (row,) = rows("fleet", "collect", where, "--from", listed, *more)
+        assert row["status"] == "collected"
+        for again in (more, ()):
+            (same,) = rows("fleet", "collect", where, "--from", listed, *again)
+            assert (same["status"], same["collected_at"]) == ("already there", row["collected_at"])
+    assert row["collected_at"] == "2026-01-15T10:15:30Z"
+    (file,) = Path(where).rglob("*.parquet")
+    file.unlink()  # by another one who replaces the same: what is gone already stops nobody
+    (row,) = rows("fleet", "collect", where, "--from", listed, "--now", 3_000_000, "--at", "2026-01-15T11:15:30Z")
+    assert row["status"] == "collected"
+    (found,) = ask(where, "expired", code=0)
+    assert (found["why"], found["expired"] > 0) == (None, True)
+    assert len(list(Path(where).rglob("*.parquet"))) == 1
+    assert rows("fleet", "sql", "SELECT count(*) AS n FROM ct", "--lake", where) == [{"n": found["entries"]}]
+
+
+def test_what_is_already_there_and_not_whole_is_said_to_be_so(tmp_path: Path) -> None:
+    cut = Node("a", [Row(flow(A, port, B, 80)) for port in range(1, 400)], [A]).write(tmp_path)
+    cut.write_bytes(cut.read_bytes()[:-20])
+    where = tmp_path / "lake"
+    (first,) = rows("fleet", "collect", where, "--from", cut, code=5)
+    (again,) = rows("fleet", "collect", where, "--from", cut, code=5)
+    assert (first["status"], again["status"]) == ("partly", "already there")
+    assert first["problem"] == again["problem"] is not None
+
+
+def test_what_is_damaged_of_one_node_is_not_said_of_another(tmp_path: Path) -> None:
+    """An archive of a sysdump that was unpacked: its own name says whose it is."""
+    with zipfile.ZipFile(ROOT / "archives/cilium-sysdump-20261122-141124.zip") as archive:
+        archive.extractall(tmp_path / "sysdump")
+    found = {
+        row["node"]: row for row in rows("fleet", "collect", tmp_path / "lake", "--from", tmp_path / "sysdump", code=5)
+    }
+    assert found["cilium-7xk2p"]["problem"] is None
+    cut = "cilium-bugtool-cilium-wb4nt-20261122-141124.tar.gz: the tar archive is cut off"
+    assert [node for node, row in found.items() if cut in (row["problem"] or "")] == ["cilium-wb4nt"]
+
+
 def test_a_run_that_is_killed_leaves_no_half_collection(tmp_path: Path) -> None:
     """Killed at any point, then run again: the lake holds each source once, and nothing else is read."""
     paths = [Node(f"n{number}", [Row(flow(A, number + 1, B, 80))] * 1, [A]).write(tmp_path) for number in range(6)]
@@ -315,10 +363,26 @@ def test_times_are_those_of_the_collection(lake: str) -> None:
 
 @pytest.mark.parametrize(
     ("sql", "said"),
-    [("SELEC 1", "SQL: "), ("SELECT nothing FROM ct", "SQL: "), ("SELECT * FROM ctt", "SQL: ")],
+    [
+        ("SELEC 1", "SQL: "),
+        ("SELECT nothing FROM ct", "SQL: "),
+        ("SELECT * FROM ctt", "SQL: "),
+        ("", "no SELECT"),
+        ("SELECT 1; SELECT 2", "2 statements"),
+        ("COPY (SELECT 1) TO 'evil.csv'", "no SELECT"),
+        ("EXPLAIN ANALYZE COPY (SELECT 1) TO 'evil.csv'", "no SELECT"),
+        ("ATTACH 'evil.db'", "no SELECT"),
+        ("INSTALL httpfs", "no SELECT"),
+    ],
 )
 def test_sql_that_is_none(lake: str, sql: str, said: str) -> None:
     assert said in ctctl("fleet", "sql", sql, "--lake", lake, code=2).stderr
+    assert not list(Path().glob("evil.*"))
+
+
+@pytest.mark.parametrize("sql", ["EXPLAIN SELECT 1", "explain analyze FROM ct", "PIVOT ct ON state", "DESCRIBE ct"])
+def test_sql_that_asks_is_answered(lake: str, sql: str) -> None:
+    assert ctctl("fleet", "sql", sql, "--lake", lake).stdout
 
 
 def test_questions_are_listed_and_their_names_mended() -> None:

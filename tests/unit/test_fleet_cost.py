@@ -43,7 +43,7 @@ def test_seconds_of_asking(name: str) -> None:
     cells = next(
         [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if f"| `{name}` |" in line
     )
-    assert number(cells[1]) == pytest.approx(measured["cpu_s"], rel=0.02)
+    assert number(cells[1]) == pytest.approx(measured["cpu_s"], abs=0.06)
     assert number(cells[2]) == pytest.approx(measured["rss_mb"] / 1000, abs=0.06)
     whole = measured["cpu_s"] * NODES * ROWS / rows
     assert number(cells[3]) == pytest.approx(whole, rel=0.03)

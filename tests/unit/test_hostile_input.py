@@ -51,7 +51,8 @@ def write(path: Path, data: bytes) -> Path:
 def test_cut_anywhere_or_changed_anywhere_it_is_read_or_refused(path: Path, tmp_path: Path) -> None:
     data = path.read_bytes()
     rng = random.Random(path.name)
-    for _ in range(6):
+    # What is inside an archive stands here by itself too: it is its frame that is damaged.
+    for _ in range(2 if path.parent.name == "archives" else 6):
         cut = write(tmp_path / "cut", data[: rng.randrange(len(data))])
         damaged = bytearray(data)
         for _ in range(3):

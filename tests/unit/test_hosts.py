@@ -35,6 +35,91 @@ def test_each_is_a_node(above: str, between: str, below: str, tmp_path: Path) ->
         assert not source.partial
 
 
+#: What a loop prints above each node's listing, with {} in the place of its name.
+LOOPS = (
+    "{}",
+    "{}:",
+    "== {} ==",
+    "=== node {} ===",
+    "==== {}",
+    "--- {} ---",
+    "### {}",
+    "# {}",
+    "** {} **",
+    "[{}]",
+)
+LOOPS += (
+    ">>> {}",
+    "Node: {}",
+    "node {}",
+    "node/{}",
+    "pod/{}",
+    "kube-system/{}",
+    "== {} (10.0.0.1) ==",
+    "*** Host {} ***",
+)
+
+
+#: Those in which any name is one of a machine: alone it may be a setting's, or a row of another listing.
+DRESSED = tuple(
+    form for form in LOOPS if form.strip("{}") not in ("", ":", "# ", "### ", ">>> ", "node/", "pod/", "kube-system/")
+)
+PODS = ("cilium-7xk2p", "cilium-p4wzq")
+NAMES = (("worker-1", "worker-2"), ("ip-10-0-1-5.ec2.internal", "ip-10-0-1-6.ec2.internal"))
+ADDRESSES = (("10.0.0.5", "10.0.0.6"), ("fd00::5", "fd00::6"))
+
+
+@pytest.mark.parametrize(
+    ("form", "one", "two"),
+    [(form, *PODS) for form in LOOPS] + [(form, *both) for form in DRESSED for both in (*NAMES, *ADDRESSES)],
+)
+def test_a_loop_over_nodes(form: str, one: str, two: str, tmp_path: Path) -> None:
+    """``for pod in …; do echo "== $pod =="; kubectl exec $pod …``: each is a node, not all of them one."""
+    text = f"{form.format(one)}\n{FIRST}\n{form.format(two)}\n{SECOND}"
+    with read_text(tmp_path / "paste", text) as source:
+        assert {node: sum(table.count or 0 for table in source.tables_of(node)) for node in source.nodes()} == {
+            one: 4,
+            two: 5,
+        }
+        assert not source.partial
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("ct", "== ct ==", "### nat", "tcp4", "--- ipv6 ---", "[tcp]", "ct4:", "cilium_ct_any4_global", "bpf-ct-list"),
+        *("", "3", "0a", "4b", "dead", "v1.16.4", "1.16.4", "2026-11-27", "14:05:06", "done", "exit", "total", "----"),
+        *(
+            "--b1",
+            "--0000000000a1b2",
+            "quoted-printable",
+            " quoted-printable",
+            "application/octet-stream",
+            "  two-words",
+        ),
+        *(
+            "node-labels:",
+            "k8s-endpoint   : ",
+            "local-router-ipv6:",
+            "worker-1",
+            "10.0.0.1",
+            "cilium-agent",
+            "#### kvstore-locks",
+            "(terminating)",
+            "node ready",
+            "pod deleted",
+            "hosts found",
+        ),
+        *("== before ==", "```", "total 9", "look here", "# exit", "TCP IN", "Summary:", "status:", "(9 rows)", "end"),
+    ],
+)
+def test_other_words_between_listings(line: str, tmp_path: Path) -> None:
+    """Of the same machine still."""
+    with read_text(tmp_path / "paste", f"{FIRST}{line}\n{SECOND}") as source:
+        assert len(listed(source)) == 9
+        assert not [node for node in source.nodes() if node is not None]
+
+
 def test_pods_that_a_command_names(tmp_path: Path) -> None:
     """Not the machine on which it was typed; nor is a pod's listing at an end with that one's prompt."""
     text = f"{EXEC.format('cilium-7xk2p')}\n{OLDER}{EXEC.format('cilium-p4wzq')}\n{SECOND}me@laptop:~$ \n{FIRST}"

@@ -44,7 +44,7 @@ def maps_of(name: str) -> set[str]:
 
 
 def test_table_names_are_those_of_the_objects() -> None:
-    datapath = {table for name in ("lxc", "netdev", "overlay") for table in maps_of(name) | maps_of(f"{name}6")}
+    datapath = {table for name in ("lxc", "netdev", "overlay", "xdp") for table in maps_of(name) | maps_of(f"{name}6")}
     assert datapath <= PIN_NAMES, "a map of the datapath has no name in ctctl/abi/pins.py"
     ours = {name for name in PIN_NAMES if name.startswith("ctctl_")} - {pins.NODE_RECORD}
     assert ours <= datapath | maps_of("gc") | maps_of("probe") | maps_of("proberet")
@@ -201,3 +201,9 @@ def test_nothing_is_there_for_tests_alone() -> None:
         if said[name] == 1 and not name.startswith("__")
     ]
     assert dead == []
+
+
+def test_what_changed_is_named_as_the_changelog_takes_it() -> None:
+    """Of another name it would stand there with the name behind it, as if that were an issue's number."""
+    named = re.compile(r"(\d+|\+[a-z0-9-]+)\.(added|changed|fixed|security)\.md|README\.md")
+    assert [path.name for path in (ROOT / "changes").iterdir() if not named.fullmatch(path.name)] == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from ctctl.btf.types import BtfType, Kind, Member
 from ctctl.kernel.object import OBJECTS
 from tests.kernels import report
 from tests.kernels.complexity import FIGURES, LIMIT, cases
-from tests.kernels.guest import APART, LAB, TESTS
+from tests.kernels.guest import APART, LAB, STEPS, TESTS, XDP, chosen
 from tests.kernels.record import ALL, Record, join, plain, read, substance
 from tests.kernels.vectors import VECTORS, name_of
 
@@ -130,7 +132,8 @@ def test_a_step_that_was_not_run_is_said_not_to_have_been(record: Record) -> Non
     lines = told(record)
     assert "| conformance vectors | not run |" in lines
     assert f"- {read(record.path)[0]}: {len(VECTORS)} conformance vectors of {len(VECTORS)}." in lines
-    assert f"- {read(record.path)[0]}: the lab." in lines
+    assert f"- {read(record.path)[0]}: {len(VECTORS)} conformance vectors, XDP first of {len(VECTORS)}." in lines
+    assert f"- {read(record.path)[0]}: the lab, geneve devices." in lines
     assert any(line.startswith("| `lxc-from_container` | not measured |") for line in lines)
 
 
@@ -140,13 +143,97 @@ def test_a_step_that_was_run_in_part_says_what_is_missing(record: Record) -> Non
     record.add("tests", f"{FILE}::two", skipped="this kernel has no TCX")
     record.add("tests", f"{FILE}::three", failed=["it broke"])
     record.add("vectors", name_of(VECTORS[0]))
+    record.add("accelerated", name_of(VECTORS[0]))
+    record.add("accelerated", name_of(VECTORS[1]), failed=["step 1: another packet"])
     lines = told(record)
+    assert f"| conformance vectors, XDP first | 1 passed, 1 **failed**, {len(VECTORS) - 2} not run |" in lines
+    assert any(f"`{name_of(VECTORS[1])}`: step 1: another packet" in line for line in lines)
     assert "| kernel tests | 1 passed, 1 **failed**, 1 left out, some not run |" in lines
     assert f"| conformance vectors | 1 passed, {len(VECTORS) - 1} not run |" in lines
     assert any(f"`{FILE}::three`: it broke" in line for line in lines)
     assert any("this kernel has no TCX (1)." in line for line in lines)
     assert any(f"1 of 4 tests of `{FILE}`." in line for line in lines)
     assert any(line.endswith(f": `{TESTS[1]}`.") for line in lines)
+
+
+def test_a_boot_for_parts_is_told_behind_the_page_of_a_whole_one(record: Record) -> None:
+    record.add("xdp of a file", XDP[0], tests=2)
+    record.add("xdp", f"{XDP[0]}::one")
+    record.add("figures", "xdp-xdp_netdev compiled", program="xdp-xdp_netdev", variant="compiled", figure=1234)
+    found = report.outcomes(record.path.parent)
+    before = "# What was\n\n| `lxc-from_container` | 5 |\n"
+    text = report.written(before, found)
+    assert text is not None
+    assert text.startswith(before + report.SINCE)
+    assert report.written(text, found) == text
+    lines = text.splitlines()
+    assert "| conformance vectors | not run |" in lines
+    assert "| lab, XDP | 1 passed, 1 not run |" in lines
+    assert "| `xdp-xdp_netdev` | 1,234 |" in lines
+    assert [line for line in lines if "lxc-from_container" in line] == ["| `lxc-from_container` | 5 |"]
+    assert f"- {read(record.path)[0]}, lab, XDP: `lab/test_xdp` (1)." in lines
+    assert report.written(before, {}) is None
+
+
+def test_a_program_that_is_newer_than_the_page_has_its_committed_figure(record: Record, tmp_path: Path) -> None:
+    release = read(record.path)[0]
+    figures = {
+        "kernel": release,
+        "programs": {name: {"compiled": 7, "snat": 9000} for name in ("gc-gc_walk4", "xdp-xdp_netdev")},
+    }
+    path = tmp_path / f"{'.'.join(release.split('-')[0].split('.')[:2])}.json"
+    path.write_text(json.dumps(figures), "utf-8")
+    found = report.outcomes(record.path.parent)
+    before = "\n| `gc-gc_walk4` | 5 |\n"
+    lines = report.since(found, before, tmp_path).splitlines()
+    assert "| `xdp-xdp_netdev` | 9,000 |" in lines
+    assert "| `gc-gc_walk6` | not measured |" in lines
+    assert not any("gc-gc_walk4" in line for line in lines)
+    path.write_text(json.dumps(figures | {"kernel": "another"}), "utf-8")
+    assert "| `xdp-xdp_netdev` | not measured |" in report.since(found, before, tmp_path).splitlines()
+
+
+def test_where_every_kernel_did_every_step_the_page_is_written_anew(tmp_path: Path) -> None:
+    for name in report.KERNELS:
+        record = Record(tmp_path / f"{name}.record")
+        record.add("features", "tcx", available=True, used_for="attach", detail="")
+        for step in STEPS.keys() - {"features"}:
+            record.add(step, f"of {step}")
+    text = report.written("# What was\n" + report.SINCE, report.outcomes(tmp_path))
+    assert text is not None
+    assert text.startswith(report.HEAD)
+    assert report.SINCE not in text
+
+
+def test_figures_of_some_programs_are_put_among_those_of_the_others(record: Record, tmp_path: Path) -> None:
+    def say(program: str, figure: int, variants: Container[str]) -> None:
+        for case in cases((program,)):
+            if case.variant in variants:
+                name = f"{case.object}-{case.program}"
+                record.add("figures", f"{name} {case.variant}", program=name, variant=case.variant, figure=figure)
+
+    def written() -> dict[str, dict[str, int]]:
+        (outcome,) = report.outcomes(tmp_path).values()
+        report.write_figures(outcome, tmp_path)
+        release = read(record.path)[0]
+        path = tmp_path / f"{'.'.join(release.split('-')[0].split('.')[:2])}.json"
+        found: dict[str, dict[str, int]] = json.loads(path.read_text("utf-8"))["programs"] if path.is_file() else {}
+        return found
+
+    every = {case.variant for case in cases()}
+    say("gc-gc_walk4", 10, every)
+    assert written() == {}  # nothing is known of the others on this kernel
+    say("", 20, every)
+    whole = written()
+    assert whole.keys() == {f"{case.object}-{case.program}" for case in cases()}
+    record.path.unlink()
+    Record(record.path)  # begun anew
+    say("gc-gc_walk4", 30, every)
+    say("gc-gc_walk6", 30, {"compiled"})
+    later = written()
+    assert list(later) == list(whole)
+    assert [name for name in whole if later[name] != whole[name]] == ["gc-gc_walk4"]
+    assert set(later["gc-gc_walk4"].values()) == {30}
 
 
 def test_what_a_kernel_does_not_load_is_told(record: Record) -> None:
@@ -171,8 +258,14 @@ def test_every_file_of_kernel_tests_is_for_a_guest_or_has_a_reason() -> None:
     assert [file for file, reason in APART.items() if f"`{Path(file).stem}`" not in page or reason not in page] == []
 
 
+def test_a_step_is_of_all_files_of_one_or_of_a_test() -> None:
+    assert chosen(XDP, "") == (list(XDP), [])
+    assert chosen(LAB, "proof") == (["tests/lab/test_proof.py"], [])
+    assert chosen(LAB, "snat-tunnel-4") == (list(LAB), ["-k", "snat-tunnel-4"])
+
+
 def test_every_file_that_is_named_is_there() -> None:
-    assert [path for path in (*TESTS, *LAB) if not (ROOT / path).is_file()] == []
+    assert [path for path in (*TESTS, *LAB, *XDP) if not (ROOT / path).is_file()] == []
     assert FIGURES.is_dir()
 
 

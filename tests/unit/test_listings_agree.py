@@ -121,14 +121,14 @@ def text_of(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-@pytest.mark.parametrize("command", LISTINGS)
-@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize(
+    ("capture", "command"),
+    [(name, command) for name in CAPTURES for command, (file, _) in LISTINGS.items() if file in captures.files(name)],
+)
 def test_every_format_says_the_same_rows(
     capture: str, command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file, heads = LISTINGS[command]
-    if file not in captures.files(capture):
-        pytest.skip("that version's CLI has no such listing")
     lines = captures.text(capture, file).splitlines(keepends=True)
     path = tmp_path / "listing.txt"
     path.write_text("".join(lines))

@@ -82,6 +82,29 @@ def test_kubernetes_objects_name_what_they_are_of(book: NameBook) -> None:
     assert (shown["identity 1"], shown["identity 6"]) == ("host", "remote-node")
 
 
+def test_an_address_of_several_services_or_of_a_node_is_called_by_none() -> None:
+    """Else a client's port at a node, or one service's, would be shown under the name of another service."""
+    book = NameBook()
+    book.listings.ipcache.extend(IpcacheRecord(f"10.1.0.{n}/32", identity) for n, identity in ((1, 1), (2, 6), (3, 2)))
+    for number, (name, address, port) in enumerate(
+        (
+            ("np", "10.1.0.1", 30080), ("np-2", "10.1.0.2", 30080), ("outside", "10.1.0.3", 80),
+            ("web", "10.96.0.1", 80), ("web-tls", "10.96.0.1", 443), ("dns", "10.96.0.2", 53),
+            ("any", "0.0.0.0", 30080),
+        ),
+        7,
+    ):  # fmt: skip
+        book.add_service(name, [address], port, 6, number)
+    book.add_service("dns", ["10.96.0.2"], 53, 17)
+    book.listings.rev_nats.append(RevNat(7, ip_address("10.1.0.1"), 30080))
+    shown = book.shown()
+    assert {key: name for key, name in shown.items() if "." in key and " " not in key} == {
+        "10.1.0.3": "outside", "10.96.0.2": "dns",
+    }  # fmt: skip
+    assert (shown["service 7"], shown["rev-nat 7"]) == ("np", "np 10.1.0.1:30080")
+    assert [str(one) for one in book.networks("web-tls")] == ["10.96.0.1/32"]
+
+
 def test_a_name_is_taken_where_it_is_clear(book: NameBook) -> None:
     assert texts(book, "shop/web-1") == ["10.0.0.1/32", "fd00::1/128"]
     assert texts(book, "web-2") == ["10.0.0.7/32"]
@@ -107,6 +130,16 @@ def test_a_service_is_its_frontends_and_their_numbers(book: NameBook) -> None:
     assert by_address.rev_nats == {9}
     with pytest.raises(UsageError, match="service"):
         book.service("nothing")
+
+
+def test_a_service_by_its_address_alone_is_all_its_frontends(book: NameBook) -> None:
+    book.listings.rev_nats += [RevNat(10, ip_address("10.96.0.2"), 80), RevNat(11, ip_address("fd00:96::2"), 80)]
+    assert book.service("10.96.0.2").rev_nats == {9, 10}
+    assert book.service("fd00:96::2").rev_nats == book.service("[fd00:96::2]").rev_nats == {11}
+    assert book.service("[fd00:96::2]:80").rev_nats == {11}
+    assert {port for _network, port, _proto in book.service("192.168.0.1").frontends} == {30080}
+    with pytest.raises(UsageError, match=r"no service at 10\.96\.0\.77 is known here: write ADDRESS:PORT"):
+        book.service("10.96.0.77")
 
 
 def test_a_packet_to_a_service_goes_to_its_port(book: NameBook) -> None:

@@ -55,8 +55,6 @@ def entries() -> str:
 @pytest.mark.parametrize("command", [one.command for one in LISTINGS])
 def test_what_is_not_read_back_is_said(command: str, form: str, node: Path, tmp_path: Path) -> None:
     text = printed(command, form, node)
-    if text.strip() == "":
-        pytest.skip(f"{NODE} has none, of which {form} has nothing")
     if (command, form) == ("metrics drops", "json"):  # of one node it has all that the Cilium CLI's has
         (tmp_path / "back").write_text(text)
         assert printed(command, form, tmp_path / "back") == text
@@ -102,8 +100,6 @@ def test_what_names_nothing(line: str) -> None:
 @pytest.mark.parametrize("command", [one.command for one in LISTINGS])
 def test_what_it_says_to_do_is_read(command: str, node: Path, tmp_path: Path) -> None:
     text = printed(command, "cilium", node)
-    if text.strip() == "":
-        pytest.skip(f"{NODE} has none")
     with read_text(tmp_path / "cilium.txt", text) as found:
         assert not found.partial
         listings = found.listings(None)

@@ -15,6 +15,7 @@ from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.own_runs import MAX_TITLES
 from tests.support import captures
+from tests.support.children import run_ctctl
 from tests.support.listings import listed, read, read_text
 
 NODES = ("cilium-1.19-dsr-node1", "cilium-1.19-snat-node1")
@@ -157,3 +158,16 @@ def test_a_table_of_more_columns_than_ctctl_has_is_none() -> None:
         assert sum(map(len, dump.tables.values())) == entries, more
         told = f"a table of more than {MAX_TITLES} columns, which ctctl does not print"
         assert [text for text in dump.partial if text.startswith("a table")] == [told] * (not entries)
+
+
+def test_two_files_of_csv_one_below_the_other(tmp_path: Path) -> None:
+    """Their heads are as long as each other, as lines are that a terminal broke."""
+    entry = "TCP OUT 10.61.1.{}:1 -> 10.61.1.102:8000 expires=9 Packets=0 Bytes=0 RxFlagsSeen=0x00 LastRxReport=0 "
+    entry += "TxFlagsSeen=0x02 LastTxReport=5 Flags=0x0000 [ ] RevNAT=0 SourceSecurityID=0 BackendID=0 \n"
+    parts = []
+    for number in (1, 2):
+        (tmp_path / "ct").write_text(entry.format(number))
+        parts.append(run_ctctl("ct", "list", "-o", "csv", "--from", tmp_path / "ct").stdout)
+    with read_text(tmp_path / "both", "".join(parts)) as source:
+        assert len(listed(source)) == 2
+        assert not source.partial

@@ -57,7 +57,7 @@ def test_as_printed(tables: list[str]) -> None:
         assert taken[OwnRuns] > sum(text.count("\n") for text in tables)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_edited(tables: list[str], data: st.DataObject) -> None:
     text = data.draw(st.sampled_from(tables))

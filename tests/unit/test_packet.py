@@ -17,10 +17,10 @@ from scapy.layers.sctp import SCTP
 from ctctl.errors import UsageError
 from ctctl.packet.describe import describe_frame
 from ctctl.packet.frame import build_frame
-from ctctl.packet.geneve import Geneve, dsr_option, strip_geneve
+from ctctl.packet.geneve import Geneve, dsr_option, strip_geneve, wrap_geneve
 from ctctl.packet.spec import PacketSpec
 from ctctl.packet.text import FROM_PORT, parse_flow_text, parse_packet_text, parse_sent_packet
-from tests.support.geneve import parse_dsr_option, wrap_geneve
+from tests.support.geneve import parse_dsr_option
 
 SRC_MAC, DST_MAC = "02:00:00:00:03:02", "02:00:00:00:03:01"
 VECTORS = sorted((Path(__file__).parents[1] / "conformance" / "vectors").glob("*.json"))
@@ -181,6 +181,21 @@ def test_vector_packets_are_described_in_the_vectors_words(path: Path) -> None:
     assert path.stem in SAID_DIFFERENTLY or differ == []
     # The first recordings have no words for IPv6.
     assert all("truncated" in got or "bad IP header" in got or "ethertype 0x86dd" in said for said, got in differ)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "ident"),
+    [
+        ("icmp 10.0.0.1:28051 > 10.0.0.2:0", 8, 28051),
+        ("icmp 10.0.0.1:0 > 10.0.0.2:7", 0, 7),
+        ("icmpv6 [fd00::1]:5 > [fd00::2]:0", 128, 5),
+        ("icmp fd00::1 > [fd00::2]:5", 129, 5),
+        ("icmp 10.0.0.1:5 > 10.0.0.2 id=5 type=8", 8, 5),
+    ],
+)
+def test_an_echo_has_its_identifier_where_listings_print_it(text: str, kind: int, ident: int) -> None:
+    packet = parse_packet_text(text)
+    assert (packet.icmp_type, packet.ident, packet.src_port, packet.dst_port) == (kind, ident, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import json
 import pytest
 from hypothesis import given, settings
 
+from ctctl.tables.sources import listing_documents
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.listing_documents import MAX_DOCUMENT
 from ctctl.tables.sources.listing_text import PairLines
 from ctctl.tables.sources.pair_members import pair_runs
 from tests.support import captures
@@ -31,7 +31,7 @@ def _listing(kind: str) -> str:
     return "services" if kind == "frontends" else kind
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(pair_documents())
 def test_any_object(text: bytes) -> None:
     agree(text)
@@ -72,23 +72,38 @@ def rows_as_lists(rows: dict[str, str]) -> dict[str, list[str]]:
     return {left: [rows[left]] for left in sorted(rows)}
 
 
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How long an object may be that is read at once: less than ever, so that a long one is quickly made."""
+    monkeypatch.setattr(listing_documents, "MAX_DOCUMENT", 1 << 19)
+    return listing_documents.MAX_DOCUMENT
+
+
+def test_an_object_that_is_read_at_once_may_not_be_as_long(limit: int) -> None:
+    """What the two tests below read is longer than what is refused here."""
+    text = json.dumps({"endpoints": {f"10.0.0.{n}": "x" * 100 for n in range(limit // 100)}}, indent=2)
+    assert len(text) > limit
+    found, _ = read(text.encode(), passes=True)
+    assert found["partial"]
+
+
 @pytest.mark.parametrize("kind", ["ipcache", "sockets", "services"])
-def test_a_long_object_is_read_whole(kind: str) -> None:
+def test_a_long_object_is_read_whole(kind: str, limit: int) -> None:
     """Longer than objects of other kinds, which are read at once, may be."""
-    count = 120_000
+    count = 10_000
     text = as_printed(KINDS[kind](count, "1.19")).encode()
-    assert len(text) > MAX_DOCUMENT
+    assert len(text) > limit
     dump = Dump()
     assert read_content(io.BytesIO(text), dump)
     assert (dump.listings.count(kind), dump.partial, dump.losses) == (count, [], 0)
 
 
-def test_a_long_maglev_table_is_read_whole() -> None:
+def test_a_long_maglev_table_is_read_whole(limit: int) -> None:
     ids = "[" + " ".join(str(number % 7 + 1) for number in range(131071)) + "]"
-    text = json.dumps({f"[{number}]/v4": [ids] for number in range(1, 41)}, indent=2)
-    assert len(text) > MAX_DOCUMENT
+    text = json.dumps({f"[{number}]/v4": [ids] for number in range(1, 5)}, indent=2)
+    assert len(text) > limit
     found, _ = read(text.encode(), passes=True)
-    assert (len(found["listings"].maglev), found["partial"]) == (40, [])
+    assert (len(found["listings"].maglev), found["partial"]) == (4, [])
 
 
 def test_what_is_cut_off_is_said_behind_what_was_read() -> None:
@@ -103,3 +118,38 @@ def test_gaps_left_by_hand_are_counted_within_long_objects() -> None:
     found = agree("".join([*lines[:4], "  ...\n", *lines[4:1501], "  ...\n", *lines[1501:]]).encode())
     assert found["listings"].count("ipcache") == _MANY
     assert found["partial"] == ["2 mark(s) of lines left out by hand: what stood there is missing"]
+
+
+_ROWS = {
+    f"10.{number >> 8 & 255}.{number & 255}.1/32": [
+        f"identity={number + 1} encryptkey=0 tunnelendpoint=10.1.1.1, flags=<none>{' ' * 60}"
+    ]
+    for number in range(30_000)
+}
+
+
+@pytest.mark.parametrize("document", [{"x": 1, "data": _ROWS}, [{"data": _ROWS, "more": [{}]}], {"items": [_ROWS]}])
+def test_a_long_listing_within_another_document(document: object) -> None:
+    """Beyond what a member of one may have as a whole."""
+    text = json.dumps(document).encode()
+    assert len(text) > 4 << 20
+    dump = Dump()
+    assert read_content(io.BytesIO(text), dump)
+    assert len(dump.listings.ipcache) == len(_ROWS)
+    assert not dump.partial
+    cut = Dump()
+    read_content(io.BytesIO(text[: len(text) // 2]), cut)
+    assert len(_ROWS) // 3 < len(cut.listings.ipcache) < len(_ROWS)
+    assert len(cut.partial) == 1
+
+
+def test_long_listings_of_nodes_within_another_document() -> None:
+    rows = dict(list(_ROWS.items())[:100])
+    of_nodes, of_members = Dump(), Dump()
+    read_content(
+        io.BytesIO(json.dumps({"items": [{"node": "a", "i": rows}, {"node": "b", "i": rows}]}).encode()), of_nodes
+    )
+    assert len(of_nodes.listings.ipcache) == len(of_nodes.others["b"].listings.ipcache) == 100
+    assert (of_nodes.host, of_nodes.partial) == ("a", [])
+    read_content(io.BytesIO(json.dumps({"a": rows, "b": rows}).encode()), of_members)
+    assert "a JSON document with several lists (ipcache: a, b)" in of_members.partial[0]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ctctl.errors import CtctlError
+from ctctl.abi import pins
+from ctctl.errors import CtctlError, DecodeError
 from ctctl.tables.sources.listings import KINDS
 from tests.support import captures
 from tests.support.listings import case, listed, read, read_text
@@ -76,6 +77,34 @@ def test_lines_that_only_look_like_rows_behind_words(tmp_path: Path) -> None:
     with read_text(tmp_path / "log", log + captures.text("cilium-1.19-dsr-node1", "cli/lb-list.txt")) as found:
         assert not found.listings(None).backends
         assert not found.listings(None).ipcache
+
+
+COMMAND = "cilium-dbg bpf ct list global"
+
+
+@pytest.mark.parametrize(
+    ("around", "tables"),
+    [
+        (f"root@n1:/home/cilium# {COMMAND}\n{{}}root@n1:/home/cilium# \n", 4),
+        (f'$ kubectl exec ds/cilium -- {COMMAND}\nDefaulted container "cilium-agent" out of: a, b\n{{}}$ ', 4),
+        (f"# {COMMAND}\n\n```\n{{}}```\n", 4),
+        (f"$ {COMMAND}\n{{}}", 2),
+        # What was said instead of a listing, what is no number of tables, another command.
+        (f"$ {COMMAND}\n{{}}Error: no such map\n", 0),
+        (f"$ {COMMAND}\n\n{{}}$ \n", 0),
+        ("$ cilium-dbg bpf nat list\n{}$ \n", 0),
+    ],
+)
+def test_a_command_that_listed_nothing_but_empty_lines(around: str, tables: int, tmp_path: Path) -> None:
+    text = around.format("\n" * (tables or 4))
+    if not tables:
+        with pytest.raises(DecodeError):
+            read_text(tmp_path / "x", text)
+        return
+    with read_text(tmp_path / "x", text) as source:
+        assert [table.name for table in source.tables] == list(pins.CT_TABLES[:tables])
+        assert not source.partial
+        assert sum(len(columns) for table in source.tables for columns in table.columns()) == 0
 
 
 def test_indented_rows_with_an_empty_left_column(tmp_path: Path) -> None:

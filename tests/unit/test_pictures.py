@@ -101,6 +101,23 @@ def test_tunnel_to_a_node_that_was_not_watched_is_drawn() -> None:
     assert arrows(STORY[1:2])[0][0] == "10.1.0.1"
 
 
+def test_an_answer_out_of_the_tunnel_goes_on_to_the_client() -> None:
+    answer, translated = flow(POD, 8000, "10.64.0.1", 40000), TO_VIP.reversed()
+    came = event(
+        Hook.FROM_OVERLAY, "node-a", answer, translated, verdict=Verdict.REDIRECT, tunnel_remote=REMOTE, tunnel_vni=7
+    )
+    drawn = [
+        (str(REMOTE), "node-a", f"Geneve: tcp {POD}:8000 > 10.64.0.1:40000 S"),
+        ("node-a", CLIENT, f"tcp {VIP}:80 > {CLIENT}:40000 S"),
+    ]
+    assert arrows([came]) == drawn
+    # Where it meets the hook on its way out, that one draws it.
+    assert arrows([came, event(Hook.TO_NETDEV, "node-a", translated)]) == drawn
+    # To a pod it is not sent on.
+    to_pod = replace(came, mark_out=0x1000 | 0x0F00)
+    assert arrows([to_pod]) == drawn[:1]
+
+
 def test_drop_ends_at_the_node() -> None:
     dropped = replace(STORY[0], verdict=Verdict.DROP, reason="no_service", tunnel_remote=None)
     diagram = build([dropped])

@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,7 +19,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ctctl.errors import ConfigError, UnsupportedError
@@ -26,8 +28,10 @@ from ctctl.model.timeouts import Timeouts
 from ctctl.model.units import format_duration
 from ctctl.out import figure, plot
 from ctctl.out.options import OutputOptions
-from ctctl.predict.flows import table_flows
-from ctctl.predict.fluid import COST_S, loads, next_intervals, predict
+from ctctl.predict import one_node
+from ctctl.predict.course import COST_S, Course
+from ctctl.predict.flows import cdf, table_flows
+from ctctl.predict.fluid import loads, next_intervals, peak_of_size, plan_of, predict, run_fleet
 from ctctl.predict.model import Duration, Kind, Pattern, Shape, Workload
 from ctctl.predict.show import charts, write_predictions
 from ctctl.predict.sizing import rounded
@@ -108,7 +112,7 @@ kinds = st.builds(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(kinds, st.integers(256, 20000), st.sampled_from([None, 15.0, 60.0]))
 def test_nothing_is_lost_and_no_table_overflows(kind: Kind, size: int, interval_s: float | None) -> None:
     case = Workload((kind,), SHORT, tcp_max=size, any_max=size, interval_s=interval_s)
@@ -155,9 +159,9 @@ def test_interval_sequence_follows_the_rule() -> None:
 
 def test_what_is_said_of_a_prediction_fits_80_columns_however_often_its_interval_changed() -> None:
     case = replace(workload(Kind("a", "udp", 2000, constant(0))), interval_s=None, any_max=262144)
-    one = predict(case, 3600, step_s=1)
-    assert len(one.intervals) > 2
-    fleet = predict(replace(case, nodes=10_000, spread=0.8), 3600, step_s=1)
+    one = predict(case, 1200, step_s=1)
+    assert len(one.intervals) > 20
+    fleet = predict(replace(case, nodes=10_000, spread=0.8), 1200, step_s=1)
     out, notes = io.StringIO(), io.StringIO()
     write_predictions([one, fleet], OutputOptions(), out, notes, plot=False)
     of_one, of_fleet, of_its_node = notes.getvalue().splitlines()
@@ -196,6 +200,91 @@ def test_distributions(duration: Duration, mean: float) -> None:
     assert (np.diff(cdf) >= 0).all()
     assert cdf[-1] == pytest.approx(1, abs=1e-4)
     assert float((1 - cdf).sum() * 0.01) == pytest.approx(mean, rel=0.02)
+
+
+def numbers(course: Course) -> list[float]:
+    """All that is told of it, in order."""
+    found = [course.gc_runs, course.gc_cpu_s, course.overflowing]
+    for part in (*course.tables, *course.samples):
+        for name in part.__slots__:
+            value = getattr(part, name)
+            found += [value] if isinstance(value, int | float) else value.values() if isinstance(value, dict) else []
+    return [*found, *(number for pair in course.intervals for number in pair)]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(kinds, min_size=1, max_size=3),
+    st.sampled_from([1024, 4096, 1 << 20]),
+    st.sampled_from([None, 10, 90]),
+    st.sampled_from([None, 3.0, 200.0]),
+    st.lists(st.tuples(st.floats(0.5, 300), st.floats(1, 3000)), max_size=3),
+)
+def test_one_node_is_a_fleet_of_one(
+    some: list[Kind],
+    size: int,
+    interval_s: float | None,
+    pairs: float | None,
+    idle: list[tuple[float, float]],
+) -> None:
+    there = [replace(kind, pairs=pairs, open=50.0, idle=tuple(idle)) for kind in some]
+    case = replace(workload(*there, tcp_max=size, any_max=size), interval_s=interval_s)
+    plan = plan_of(case, 320, step_s=4.0)
+    alone, column = one_node.run(plan), run_fleet(plan, loads(1, 0))
+    assert numbers(alone) == pytest.approx(numbers(column), rel=1e-9, abs=1e-9)
+    for flows, table in zip(plan.flows, column.tables, strict=True):
+        only = run_fleet(replace(plan, flows=(flows,)), loads(1, 0)).tables[0].worst_peak
+        assert one_node.peak(replace(plan, flows=(flows,)), math.inf) == pytest.approx(only, rel=1e-9)
+        assert (peak_of_size(plan, loads(1, 0), flows, size, only / 2) > only / 2) == (only > 0)
+        assert table.worst_peak == table.peak
+
+
+def test_one_node_takes_a_fraction_of_a_column_of_a_fleet() -> None:
+    """Also where its table evicts at every step, and one that is too small is given up where that shows."""
+    idle = tuple((60.0 * number, 100.0) for number in range(1, 9))
+    some = [Kind(f"k{number}", "tcp", 50, constant(number), idle=idle) for number in range(3)]
+    for size, share in ((1 << 20, 4), (2048, 4)):
+        plan = plan_of(workload(*some, tcp_max=size), 86400, step_s=432)
+
+        def seconds(run: Callable[[], object]) -> float:
+            began = time.process_time()
+            run()
+            return time.process_time() - began
+
+        column = min(seconds(lambda plan=plan: run_fleet(plan, loads(1, 0))) for _ in range(2))
+        alone = min(seconds(lambda plan=plan: one_node.run(plan)) for _ in range(2))
+        assert alone * share < column
+    assert seconds(lambda: one_node.peak(plan, 1000)) * 20 < column
+
+
+def test_pairs_of_nobody_have_no_entries(tmp_path: Path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text("kinds: [{name: a, rate: 0, pairs: 5}]\n")
+    found = run_ctctl("sizing", str(file), "-o", "json")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert {size["peak"] for size in json.loads(found.stdout)["sizes"]} == {0}
+
+
+#: Of what is above 0: a ratio of it and anything else may be 0, or more than there are numbers for.
+SMALLEST = math.ulp(0.0)
+
+
+@example(Duration(Shape.LOGNORMAL, 2, 1), [0, SMALLEST, 1e308])
+@example(Duration(Shape.LOGNORMAL, SMALLEST, SMALLEST), [0, SMALLEST, 1e308])
+@example(Duration(Shape.EXPONENTIAL, SMALLEST), [0, SMALLEST, 1e308])
+@example(Duration(Shape.PARETO, SMALLEST, 0.01), [0, SMALLEST, 1e308])
+@example(Duration(Shape.PARETO, 0, 100), [0, SMALLEST, 1e308])
+@given(
+    st.one_of(
+        st.builds(constant, st.floats(0, 60)),
+        st.builds(Duration, st.sampled_from([Shape.EXPONENTIAL, Shape.PARETO]), st.floats(0, 60), st.floats(0.1, 3)),
+        st.builds(Duration, st.just(Shape.LOGNORMAL), st.floats(0, 60), st.floats(0, 2)),
+        st.lists(st.floats(0, 60), min_size=1).map(lambda some: Duration(Shape.EMPIRICAL, samples=tuple(sorted(some)))),
+    ),
+    st.lists(st.floats(0, 100), max_size=20),
+)
+def test_a_distribution_of_many_times_is_that_of_each(duration: Duration, times: list[float]) -> None:
+    assert cdf(duration, np.array(times)).tolist() == pytest.approx([duration.cdf(t) for t in times], abs=1e-12)
 
 
 def test_sizes_are_powers_of_two() -> None:
@@ -401,7 +490,7 @@ def test_terminal_chart_names_its_lines_from_the_top() -> None:
 
 
 def test_command_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ctctl", "gc", "simulate", str(ROOT / "examples/workload.yaml"), "--for", "10m"]
+    command = [sys.executable, "-m", "ctctl", "gc", "simulate", str(ROOT / "examples/workload.yaml"), "--for", "2m"]
     files = ["--svg", str(tmp_path / "a.svg"), "--png", str(tmp_path / "a.png")]
     here, home = tmp_path / "here", tmp_path / "home"
     for directory in (here, home):

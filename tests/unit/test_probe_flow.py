@@ -13,6 +13,7 @@ from ctctl.packet.text import parse_flow_text
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
 from ctctl.trace.probe_flow import ProbeFlow
 from ctctl.trace.probe_places import Neighbourhood
+from ctctl.trace.probe_points import name_of_namespace
 
 CLIENT, SERVER, ROUTER = "10.99.0.1", "10.99.0.2", "10.99.0.9"
 
@@ -65,3 +66,11 @@ def test_an_error_that_a_program_turned_is_the_one_before(flow: ProbeFlow) -> No
     assert flow.take(replace(turned, same_packet=False)) == [replace(turned, same_packet=False)], "followed from now on"
     stranger = replace(unreachable(4001, client="10.98.0.1", sender="10.98.0.1"), same_packet=False)
     assert flow.take(stranger) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [("node-a", "node-a"), ("/run/netns/node-b", "node-b"), ("/proc/4711/ns/net", "pid-4711"), ("/tmp/net", "net")],
+)
+def test_a_namespace_without_a_name_is_called_by_its_process(given: str, called: str) -> None:
+    assert name_of_namespace(given) == called

@@ -159,6 +159,9 @@ def test_what_a_table_lacks_is_false_not_zero() -> None:
     assert not Filter.parse("ifindex == 0").matches(entry(ifindex=None), bare)
     assert Filter.parse("not ifindex == 0").matches(entry(ifindex=None), bare)
     assert not Filter.parse("ifindex == 0").matches(entry(), TableContext(layout=Layout.V1_19))
+    # A table that is of no named node has no node: who asks for one is told, as of any other field.
+    assert TableContext().lacks("node")
+    assert not TableContext(node="node-a").lacks("node")
 
 
 def test_ipv4_networks_match_mapped_addresses() -> None:

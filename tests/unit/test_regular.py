@@ -60,7 +60,7 @@ def test_listings_of_nodes(name: str) -> None:
             agree(b"".join(line + b" \n\n"[len(line) % 3 :] for line in text.split(b"\n")), file)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(pairs(), st.sampled_from([None, *Layout]))
 def test_fields_are_the_bytes_that_they_were_made_of(pair: tuple[bytes, bytes], layout: Layout | None) -> None:
     found = agree(("[" + by_fields(*pair, layout) + "\n]\n").encode())
@@ -77,13 +77,13 @@ def test_an_entry_without_its_flags_is_none() -> None:
     assert found["losses"] == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(documents())
 def test_any_document(text: bytes) -> None:
     agree(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(nat_documents())
 def test_any_document_of_translations(document: tuple[bytes, str]) -> None:
     agree(*document)
@@ -108,13 +108,13 @@ def test_a_translation_without_its_end_is_none(lacking: str) -> None:
     assert (found["nat"], found["losses"]) == ([], 1)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(listings())
 def test_any_listing(text: bytes) -> None:
     agree(text)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(worded())
 def test_any_listing_behind_words(text: bytes) -> None:
     agree(text)

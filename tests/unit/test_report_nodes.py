@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctctl.decode.columns import CtColumns
+from ctctl.model.entry import Layout
 from ctctl.report.gather import gather
 from ctctl.tables.open import open_source
 from ctctl.tables.sources.base import Source
@@ -31,6 +32,16 @@ def test_the_only_node_with_services_is_named(source: Source) -> None:
     assert services.headers[0] == "NODE"
     assert {row[0][0] for row in services.rows} == {"node-b"}
     assert "SNAT ports in use" not in sheets
+
+
+def test_what_is_not_the_same_of_all_nodes_is_said_of_whom(source: Source) -> None:
+    facts = gather(source).facts
+    (layout,) = [text for title, text in facts if title == "layout"]
+    assert "node-" not in layout
+    source.tables_of("node-b")[0].layout = Layout.V1_14
+    found = {text for title, text in gather(source).facts if title == "layout"}
+    other = layout.replace(source.tables_of("node-a")[0].layout.value, Layout.V1_14.value)
+    assert found == {f"{layout}: node-a, node-c", f"{other}: node-b"}
 
 
 def test_a_small_table_is_made_ready_once(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,7 +221,7 @@ SEEDS = [line for path in sorted(DATA.iterdir()) for line in path.read_bytes().s
 
 
 @given(st.lists(st.tuples(st.sampled_from(SEEDS), st.integers(0, 3000), st.binary(max_size=12)), max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_damaged_lines_never_end_it_unexpectedly(parts: list[tuple[bytes, int, bytes]]) -> None:
     fuzz_targets.run("story", b"\n".join(line[:at] + noise + line[at + len(noise) :] for line, at, noise in parts))
 
@@ -238,7 +238,7 @@ _NAMES += ["event_type", "interface", "source_names", "lost_events", "type", "su
 
 
 @given(st.dictionaries(st.sampled_from(_NAMES), _JSON | st.dictionaries(st.sampled_from(_NAMES), _JSON, max_size=4)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_objects_of_any_shape_never_end_it_unexpectedly(item: dict[str, object]) -> None:
     for kind in ({}, {"type": "trace", "observationPoint": "to-stack"}, {"type": "drop", "reason": "x"}):
         for form in ({**item, **kind}, {"flow": {**item, **kind}}):

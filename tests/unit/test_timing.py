@@ -26,13 +26,16 @@ CLOCKS = {
     "kernel/test_machine.py": "our clock is the one that Python reads",
     "kernel/test_replay.py": "a ratio of two times of the same run",
     "lab/test_load.py": "the bound, for many sockets at once",
+    "cli/test_cluster.py": "a deadline, which is a moment: one that is over, and the bound",
     "cli/test_root.py": "a ratio of two programs in the same run",
     "cli/test_shells.py": "the bound, between two looks at a screen",
     "support/cost.py": "against what the smallest listing takes in the same run",
     "support/fuzz_targets.py": "against what the smallest listing takes in the same run",
     "support/tracing.py": "looks at least so long for what must not come",
     "support/wait.py": "the bound itself",
+    "unit/test_exec_frames.py": "a deadline, which is a moment: the bound",
     "unit/test_hostile_input.py": "against what the smallest listing takes in the same run",
+    "unit/test_predict.py": "a ratio of two computations of the same run",
 }
 SLEEPS = {"support/wait.py": "between two looks"}
 

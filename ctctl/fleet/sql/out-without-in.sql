@@ -13,10 +13,9 @@ come AS (
     SELECT i.cluster, i.flow FROM ct_latest i WHERE i.direction = 'IN'
 ),
 gone AS (
-    SELECT DISTINCT o.cluster, o.flow
-    FROM ct_latest o
-    WHERE o.direction = 'OUT' AND o.related = FALSE
-      AND NOT EXISTS (SELECT 1 FROM come c WHERE c.flow = o.flow AND c.cluster = o.cluster)
+    SELECT o.cluster, o.flow FROM ct_latest o WHERE o.direction = 'OUT' AND o.related = FALSE
+    EXCEPT
+    SELECT c.cluster, c.flow FROM come c
 ),
 lonely AS (
     SELECT o.cluster, o.node, o.proto, o.src, o.src_port, o.src_name, o.dst, o.dst_port, o.state,

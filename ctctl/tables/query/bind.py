@@ -140,6 +140,8 @@ def _bytes_are(value: bytes, mask: bytes) -> Predicate:
 
 def _named(name: str, text: str, table: TableContext) -> Predicate:
     """A condition on what has that name."""
+    if name == "service" and text.isdecimal():
+        return _term("rev_nat", Range(int(text), int(text)), table)  # its number, as ``ct top --by service`` has it
     if table.names is None:
         raise UsageError(f"filter: {text!r} is no address, and this source knows no names")
     if name == "backend_id":

@@ -38,7 +38,7 @@ class Resolver(Protocol):
         ...
 
     def service(self, name: str) -> ServiceRef:
-        """A service by its name or its ``ADDRESS:PORT``."""
+        """A service by its name, its ``ADDRESS:PORT`` or its address."""
         ...
 
 
@@ -57,4 +57,4 @@ class TableContext:
 
     def lacks(self, name: str) -> bool:
         """Whether the table does not know this field."""
-        return name in self.absent or name in LAYOUT_LACKS[self.layout]
+        return name in self.absent or name in LAYOUT_LACKS[self.layout] or (name == "node" and self.node is None)

@@ -22,10 +22,13 @@ FIELDS = {
     "source_short": "src",
     "destination_short": "dst",
     "src_identity": "src_sec_id",
+    "pair": "src",
 }
 _ENDS = {"src": "src_port", "dst": "dst_port", "nat_addr": "nat_port"}
 #: ``10.64.0.36:54260``, ``[fd00::1]:80``, ``default/web:80``, each with a name behind it or not.
 _END = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(\d{1,5})(?: \(.*\))?")
+#: The two ends of what ``ct top --by pair`` counts.
+_PAIR = re.compile(r"(\S+?)\s*(?:->|>)\s*(\S+)")
 _NUMBER_NAMED = re.compile(r"(\d{1,20}) \(.*\)")
 _UNNAMED = other_bits(0xFFFF)
 #: How a time that is over is printed.
@@ -39,6 +42,8 @@ def condition(word: str, field: str, text: str) -> Node | None:
     """
     if word == "other_bits":
         return _bits(values.number(text, 0, 0xFFFF).low, _UNNAMED)
+    if word == "pair":
+        return _pair(text)
     if word == "flag_names":
         return _flags(text.split())
     if word in ("src_name", "dst_name", "src_identity") or (word == "backend" and not text[:1].isdigit()):
@@ -64,6 +69,13 @@ def _host(text: str) -> Value:
         return values.network(text)
     except ValueError:
         return Name(text)
+
+
+def _pair(text: str) -> Node:
+    ends = _PAIR.fullmatch(text)
+    if ends is None:
+        raise ValueError(f"{text!r}: write SOURCE -> DESTINATION")
+    return And((Term("src", (_host(ends[1]),)), Term("dst", (_host(ends[2]),))))
 
 
 def _bits(wanted: int, known: int) -> Node:

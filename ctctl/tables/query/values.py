@@ -125,7 +125,7 @@ def identity(text: str) -> Range | Name:
 
 
 def service(text: str) -> Name:
-    """A service by name, or its ``ADDRESS:PORT``."""
+    """A service by name, or its ``ADDRESS:PORT`` or address."""
     if not text:
         raise ValueError("a service's name or ADDRESS:PORT is missing")
     return Name(text)

@@ -8,6 +8,7 @@ text for people. pyarrow is the optional dependency ``ctctl[fleet]``, imported w
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ import numpy as np
 from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import LAYOUT_LACKS, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.errors import MissingLibraryError
-from ctctl.model.entry import STATE_BITS, STATES
+from ctctl.model.entry import STATE_BITS, STATES, Layout
 from ctctl.tables.show.entry_facts import NUMBERS
 from ctctl.tables.sources.base import CtTable
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 #: Entries that are sorted at once, and rows that are made at once, of a group that a reader may pass over: both are
 #: what memory is taken for, 70 bytes for an entry that is sorted. A usual node's table is sorted as a whole.
 CHUNK: Final = 1 << 19
-ROW_GROUP: Final = 1 << 15
+ROW_GROUP: Final = 1 << 16
 _TIME = "timestamp"
 
 #: Column name to kind, in the order of the file. ``word``: text with few values.
@@ -81,8 +82,13 @@ CT_COLUMNS: Final[Mapping[str, str]] = {
     "nat_addr": "word",
     "nat_port": "int32",
 }
-#: What is different in nearly every row: a dictionary would only cost.
+#: What is different in nearly every row: a dictionary would only cost, and so would to compress what looks like chance.
 _DIVERSE = frozenset({"flow"})
+#: Numbers of many values in a narrow range: bits of their differences are fewer than a dictionary's and quicker made.
+_NARROW = frozenset(
+    {"src_port", "lifetime", "remaining_s", "last_tx_report", "last_rx_report"}
+    | {f"{way}{what}" for way in ("", "rx_", "tx_") for what in ("packets", "bytes")}
+)
 _DIRECTIONS = ("OUT", "IN", "SVC")
 
 
@@ -128,29 +134,48 @@ class Stamp:
 def row_groups(batches: Iterator[CtColumns]) -> Iterator[CtColumns]:
     """The entries of one table, at most ``ROW_GROUP`` at a time, in memory of their own, each group of one direction.
 
-    About ``CHUNK`` are sorted at once by direction and addresses, which makes files small and lets a question to one
+    ``CHUNK`` are sorted at once by direction and addresses, which makes files small and lets a question to one
     direction or one address pass over most groups.
     """
-    parts: list[CtColumns] = []
-    held = 0
+    held = _Held()
     for batch in batches:
-        parts.append(batch.copy())
-        held += len(batch)
-        if held >= CHUNK:
-            yield from _sorted(parts)
-            held = 0
-    yield from _sorted(parts)
+        at = 0
+        while at < len(batch):
+            at += held.take(batch, at)
+            if held.count == CHUNK:
+                yield from held.groups()
+    yield from held.groups()
 
 
-def _sorted(parts: list[CtColumns]) -> Iterator[CtColumns]:
-    """The entries of the parts, which are held no longer."""
-    if not parts:
-        return
-    columns = CtColumns.joined(parts)
-    parts.clear()
-    for order in sorted_order(columns):
-        for start in range(0, len(order), ROW_GROUP):
-            yield columns.select(order[start : start + ROW_GROUP])
+class _Held:
+    """Entries until they are sorted, in the same memory chunk after chunk: fresh pages cost more than the copy."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._keys = self._values = np.empty((0, 0), np.uint8)
+        self._layout = Layout.V1_16
+
+    def take(self, batch: CtColumns, at: int) -> int:
+        """Copy the entries of a batch from ``at`` on as far as there is room; returns how many."""
+        if not len(self._keys):
+            self._keys, self._values = (
+                np.empty((CHUNK, each.shape[1]), np.uint8) for each in (batch.keys, batch.values)
+            )
+            self._layout = batch.layout
+        taken = min(len(batch) - at, CHUNK - self.count)
+        for memory, rows in ((self._keys, batch.keys), (self._values, batch.values)):
+            memory[self.count : self.count + taken] = rows[at : at + taken]
+        self.count += taken
+        return taken
+
+    def groups(self) -> Iterator[CtColumns]:
+        """The entries in order, which are held no longer."""
+        if self.count:
+            columns = CtColumns(self._keys[: self.count], self._values[: self.count], self._layout)
+            self.count = 0
+            for order in sorted_order(columns):
+                for start in range(0, len(order), ROW_GROUP):
+                    yield columns.select(order[start : start + ROW_GROUP])
 
 
 def arrow_rows(table: CtTable, columns: CtColumns, stamp: Stamp) -> Any:
@@ -191,6 +216,12 @@ def flow_number(parts: list[Array]) -> NDArray[np.int64]:
         mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
         mixed ^= mixed >> np.uint64(31)
     return mixed.view(np.int64)
+
+
+@functools.lru_cache(1 << 16)
+def _text_of_ipv4(number: int) -> str:
+    """The same addresses come in every group of rows."""
+    return str(IPv4Address(number))
 
 
 class _Rows:
@@ -268,7 +299,7 @@ class _Rows:
         made[f"{side}_hi"] = self.pa.array(high.view(np.int64))
         if self.columns.family == 4:
             coded = self.pa.array(low).dictionary_encode()
-            texts = [str(IPv4Address(number)) for number in coded.dictionary.to_pylist()]
+            texts = [_text_of_ipv4(number) for number in coded.dictionary.to_pylist()]
         else:
             octets = np.stack([high, low.astype(np.uint64)], axis=1).astype(">u8").tobytes()
             binary = self.pa.FixedSizeBinaryArray.from_buffers(
@@ -346,16 +377,19 @@ class ParquetFile:
 
     def __init__(self, columns: Mapping[str, str], stream: BinaryIO | Any) -> None:
         parquet = pyarrow("parquet").parquet
-        diverse = [name for name in columns if name in _DIVERSE]
+        coded = [name for name in columns if name not in _DIVERSE | _NARROW]
+        narrow = [name for name in columns if name in _NARROW]
         self._writer = parquet.ParquetWriter(
             stream,
             schema_of(columns),
-            # Numbers that look like chance do not become smaller, and are read by the questions that read most.
-            compression={name: "none" if name in diverse else "zstd" for name in columns},
-            compression_level={name: 1 for name in columns if name not in diverse},
-            use_dictionary=[name for name in columns if name not in diverse],
+            compression={name: "zstd" if name in coded else "none" for name in columns},
+            compression_level=dict.fromkeys(coded, 1),
+            use_dictionary=coded,
+            column_encoding=dict.fromkeys(narrow, "DELTA_BINARY_PACKED"),
             store_schema=False,
             write_statistics=True,
+            # A group's column is a page, made at once: each page and each step costs as much as thousands of rows.
+            write_batch_size=ROW_GROUP,
         )
         self.rows = 0
 
@@ -368,12 +402,20 @@ class ParquetFile:
         """Write the end; before it the file is none."""
         self._writer.close()
 
+    def give_up(self) -> None:
+        """Leave the file without an end: the library else writes one when the object goes, wherever that fails."""
+        self._writer.is_open = False
+
 
 def write_parquet(tables: list[CtTable], batches: Any, stream: BinaryIO, stamp: Stamp | None = None) -> int:
     """All entries of ``batches(table)`` of each table as one file; returns how many. Raises UnsupportedError."""
     file = ParquetFile(CT_COLUMNS, stream)
-    for table in tables:
-        for part in row_groups(batches(table)):
-            file.add(arrow_rows(table, part, stamp or Stamp()))
-    file.close()
+    try:
+        for table in tables:
+            for part in row_groups(batches(table)):
+                file.add(arrow_rows(table, part, stamp or Stamp()))
+        file.close()
+    except BaseException:
+        file.give_up()
+        raise
     return file.rows

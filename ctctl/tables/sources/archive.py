@@ -32,8 +32,9 @@ MAX_DEPTH = 3
 _MAX_SAID = 20
 #: of a member's name
 _LONGEST_NAME = 1000
-#: What a file costs of the budget, be it empty: its headers, its dump, perhaps a node of its own.
-_MEMBER_WORK = 550
+#: What a file costs of the budget, be it empty: its headers, its dump. What a node costs beside that: every command
+#: asks each of its tables and listings, a report a dozen times, however little is in them.
+_MEMBER_WORK, _NODE_WORK = 550, 1500
 _CHUNK = 1 << 18
 
 
@@ -48,6 +49,8 @@ class Walk:
         self.visit = visit
         self.budget = Budget()
         self.partial: list[str] = []
+        #: where what is said there was found, if it is of one file
+        self.places: dict[str, PurePosixPath] = {}
         self.ended = ""
         self.left = MAX_MEMBERS
 
@@ -65,6 +68,11 @@ class Walk:
         except LimitError as error:
             self._end(error)
 
+    def lose(self, path: PurePosixPath, text: str) -> None:
+        """Say what of a file could not be read."""
+        self.partial.append(text)
+        self.places[text] = path
+
     def _end(self, error: LimitError) -> None:
         self.ended = str(error)
         self.partial.append(self.ended)
@@ -80,7 +88,7 @@ class Walk:
                         with entry.open("rb") as stream:
                             _read_any(Prefixed(b"", Packed(stream, self.budget)), name, self, depth)
                     except OSError as error:
-                        self.partial.append(f"{name}: {error.strerror}")
+                        self.lose(name, f"{name}: {error.strerror}")
         except LimitError as error:
             self._end(error)
 
@@ -93,12 +101,14 @@ class _Dumps:
         self.walk = Walk(self._add)
         #: bytes of files with names that may still be kept
         self.names_left = MAX_OWN
+        self._nodes = 0
 
     def finish(self) -> Dumps:
         partial = list(dict.fromkeys(self.walk.partial))
         if len(partial) > _MAX_SAID:
             partial = [*partial[:_MAX_SAID], f"{len(partial) - _MAX_SAID} more"]
-        self.members.loose += partial
+        for text in partial:
+            self.members.unread(self.walk.places.get(text), text)
         return self.members.by_node()
 
     def _add(self, stream: Prefixed, path: PurePosixPath, budget: Budget) -> None:
@@ -116,6 +126,9 @@ class _Dumps:
             part.facts.made_unix = made_by_name(str(path))
             for host, one in part.by_host(None).items():
                 self.members.add(path, one, host)
+            if self.members.count > self._nodes:
+                self._nodes = self.members.count
+                budget.spend(_NODE_WORK)
 
     def _kept(self, stream: Prefixed, name: str, part: Dump, budget: Budget) -> Reader:
         """The file's stream; one that may hold names is read, and kept, as far as the limits go."""
@@ -175,11 +188,11 @@ def _read_any(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> 
         if not is_archive(head):
             walk.visit(stream, path, walk.budget)
         elif depth == 0:
-            walk.partial.append(f"{path.name}: archives nested deeper than {MAX_DEPTH}: not read")
+            walk.lose(path, f"{path.name}: archives nested deeper than {MAX_DEPTH}: not read")
         else:
             _read_packed(stream, head, path, walk, depth)
     except (EndedEarlyError, DecodeError) as error:
-        walk.partial.append(f"{path.name}: {error}")
+        walk.lose(path, f"{path.name}: {error}")
 
 
 def _read_packed(stream: Prefixed, head: bytes, path: PurePosixPath, walk: Walk, depth: int) -> None:
@@ -193,10 +206,11 @@ def _read_packed(stream: Prefixed, head: bytes, path: PurePosixPath, walk: Walk,
     elif head.startswith(b"PK"):
         _read_zip(stream, path, walk, depth)
     else:
-        _read_tar(stream, path, walk, depth)
+        _read_tar(stream, path, walk, depth, written=depth == MAX_DEPTH)
 
 
-def _read_tar(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> None:
+def _read_tar(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int, *, written: bool = False) -> None:
+    """``written``: what stands in it are bytes of the file itself, not unpacked ones."""
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
             for item in archive:
@@ -205,9 +219,11 @@ def _read_tar(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> 
                 inner = path / _in_one_line(item.name.lstrip("/"))
                 if item.issparse():
                     # A header that promises any number of zeros; no listing has holes.
-                    walk.partial.append(f"{inner}: a sparse file, which is no listing: left out")
+                    walk.lose(inner, f"{inner}: a sparse file, which is no listing: left out")
                     continue
                 content = archive.extractfile(item) if item.isreg() else None
+                if written:
+                    walk.budget.unpaid(tarfile.BLOCKSIZE + -item.size % tarfile.BLOCKSIZE)
                 if content is not None:
                     _read_any(Prefixed(b"", _Small(content)), inner, walk, depth - 1)
     except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
@@ -216,10 +232,13 @@ def _read_tar(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> 
 
 def _read_zip(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> None:
     with spooled(stream) as spool:
+        size = spool.seek(0, 2)
         listed = directory(spool)
         if listed is None:
             _read_cut_zip(spool, path, walk, depth)
             return
+        if depth == MAX_DEPTH:  # elsewhere they are no bytes of the file itself
+            walk.budget.unpaid(size - min(size, sum(max(info.compress_size, 0) for info in listed)))
         for info in listed:
             walk.member()
             if not info.filename.endswith("/"):
@@ -233,12 +252,14 @@ def _read_zip_member(spool: IO[bytes], info: zipfile.ZipInfo, path: PurePosixPat
     except LimitError:
         raise
     except CtctlError as error:
-        walk.partial.append(f"{inner.name}: {error}")
+        walk.lose(inner, f"{inner.name}: {error}")
 
 
 def _read_cut_zip(spool: IO[bytes], path: PurePosixPath, walk: Walk, depth: int) -> None:
     """A zip whose directory is missing or damaged: the files one after the other, by their own headers."""
-    for name, content in local_members(spool, walk.budget):
+    pays = depth == MAX_DEPTH
+    walk.budget.unpaid(spool.seek(0, 2) if pays else 0)
+    for name, content in local_members(spool, walk.budget, pays=pays):
         walk.member()
         if not name.endswith("/"):
             _read_any(Prefixed(b"", content), path / _in_one_line(name.lstrip("/")), walk, depth - 1)

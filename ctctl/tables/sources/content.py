@@ -12,16 +12,19 @@ import io
 import re
 from collections.abc import Callable
 
+from ctctl.abi import pins
 from ctctl.errors import DecodeError
 from ctctl.tables.sources import agent_text, counter_text, ct_text, nat_text, nf_text, policy_text
+from ctctl.tables.sources.apart import Apart
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.documents import RECORD_WORK
 from ctctl.tables.sources.dump import HOST_WORK, MAX_HOSTS, Dump, OtherVersionError
 from ctctl.tables.sources.gaps import is_left_out, is_pager
-from ctctl.tables.sources.hosts import Hosts
-from ctctl.tables.sources.listing_documents import Documents, form_of, said_in
+from ctctl.tables.sources.hosts import Hosts, is_prompt
+from ctctl.tables.sources.listing_documents import Documents, Form, form_of, is_listing, said_in
 from ctctl.tables.sources.listing_text import HEADERS, PairLines
+from ctctl.tables.sources.names_alone import NamesAlone, may_be_alone
 from ctctl.tables.sources.nat_runs import NatRuns
 from ctctl.tables.sources.nf_runs import ConntrackRuns
 from ctctl.tables.sources.own_listings import listing_of
@@ -36,10 +39,15 @@ from ctctl.tables.sources.service_runs import MapsRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
 from ctctl.tables.sources.shape import Shape, head_of
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
+from ctctl.tables.sources.unread import go_to_listing, pass_over, say_unread
+from ctctl.tables.sources.whose import Whose
 from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 
-#: A file without a listing in its first lines has none; one that has goes on for twice as many.
+#: Of a file without a listing in its first lines only what may be one is looked at; one that has goes on for twice as
+#: many.
 MAX_TALK = 20_000
+#: So many lines beside one that was none after all are looked at again.
+_MORE_TALK = 200
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: eight bytes beyond the
 #: first cost three.
 _ALONE_WORK, _SHORT = 150, 64
@@ -52,11 +60,13 @@ _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
 _TALK = re.compile(
-    r"\s*(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%] |Defaulted |command terminated|Failed to get clocksource|Unable to "
-    r"|time=|level=|Warning|WARNING|Using |\.\.\.|…)"
+    r"\s*(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%](?: |$)|Defaulted |command terminated|Failed to get clocksource"
+    r"|Unable to |time=|level=|Warning|WARNING|Using |\.\.\.|…)"
 )
 #: What ``bpf policy get --all`` and ``bpf metrics list`` say of no tables and no records.
 _NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
+#: The command that prints an empty line behind each conntrack table: of one family, of both.
+_LISTS_CT, _EMPTY = re.compile(r"\bbpf ct list\b"), (2, 4)
 _ERROR = re.compile(r"\s*Error\b:? ?")
 _DIGIT = re.compile(r"\d")
 #: Tables of which every line up to an empty one is a row.
@@ -87,9 +97,10 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
     lines = Lines(shown(utf8(stream, spend, lost_of_mail), spend), spend, starts_document)
     part, hosts, foreign = dump, Hosts(), ""
     dump.spend = spend
+    apart = Apart(dump, hosts, spend)
     try:
         while True:
-            mixed = _Mixed(lines, part, hint, hosts)
+            mixed = _Mixed(lines, part, hint, Whose(hosts, apart.names, _is_between))
             try:
                 mixed.read()
             except EndedEarlyError as error:
@@ -97,29 +108,39 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
                 part.broken = True
             finally:
                 mixed.finish()
-                dump.host = dump.host or (hosts.name if part is dump else None)
+                dump.host = dump.host or (hosts.name if part is dump and not hosts.alone else None)
             foreign = foreign or mixed.documents.foreign
-            if mixed.moved is None:
+            if mixed.whose.moved is None:
                 break
             if len(dump.others) >= MAX_HOSTS:
                 dump.partial.append(f"listings of more than {MAX_HOSTS} machines in one file: not reading on")
                 break
-            hosts = mixed.moved
+            hosts = mixed.whose.moved
+            if hosts.alone:
+                part = apart.part(hosts.name, part)
+                continue
             part = dump.of_host(hosts.name)
             part.spend = spend
             spend(HOST_WORK)
     finally:
         dump.settle()  # what was lost of a mail while another machine's was read
+        apart.settle()
         dump.settle_hosts()
-    if not dump.kinds and foreign:
+    if not dump.kinds and foreign and not dump.broken:
         raise NoListingError(foreign)
     return bool(dump.kinds)
+
+
+def _is_between(line: str) -> bool:
+    """Whether a line may stand between a listing and the name above it."""
+    talk = _TALK.match(line) or _FENCE.match(line) or _ERROR.match(line) or head_of(line)
+    return talk is not None or is_prompt(line)
 
 
 class _Mixed:
     """A stream in whatever order its parts come. ``table`` is the two-column table that rows belong to now."""
 
-    def __init__(self, lines: Lines, dump: Dump, hint: str, hosts: Hosts) -> None:
+    def __init__(self, lines: Lines, dump: Dump, hint: str, whose: Whose) -> None:
         self.lines = lines
         self.dump = dump
         self.hint = hint
@@ -143,6 +164,11 @@ class _Mixed:
         #: there is something else than lines of a conntrack listing
         self.other = False
         self._blank = 0
+        #: empty lines since the command that lists conntrack tables, with nothing else but what is around a listing;
+        #: whether a fence was opened since; how many tables are empty by that
+        self._since: int | None = None
+        self._fenced = False
+        self._empty = 0
         #: since a table's head there was no row; the last line was empty; each line of this table has one behind it
         self._head = self._after_blank = self._spaced = False
         #: how often records came after something else: one listing may be there twice
@@ -152,14 +178,13 @@ class _Mixed:
         self._near = self._gap_before = False
         #: lines without a record since the last one
         self._idle = 0
+        self._patience = MAX_TALK
         self._old = 0
         #: the first of the lines before this one that were of an element without its beginning
         self._piece = ""
         #: what follows is of a listing of ctctl's own that is not read
         self._is_own = False
-        #: whose the lines are, and those that follow the last one read
-        self._hosts = hosts
-        self.moved: Hosts | None = None
+        self.whose = whose
 
     def read(self) -> None:
         """Everything up to the end."""
@@ -174,11 +199,15 @@ class _Mixed:
             elif self._stands_for_others(line):
                 self.dump.skip(line)
                 self._idle += 1
+            elif self.whose.above is not None and self._moves_below(line):
+                return
             elif self.shape.cut and self._alone(line) is not None:
                 self.dump.found(self.dump.kind or "Cilium listing")
                 self.dump.lose("line(s) cut off at the end", line)
             elif self._record(line) or self.worded.record(line):
                 self.shape.record()
+                self.whose.listed()
+                self._since = None
                 self._omitted += self._gap_before
                 self._gap_before, self._near = False, True
                 self._runs += self._idle > 0
@@ -190,11 +219,7 @@ class _Mixed:
             elif self._moves(line):
                 return
             elif not self._document(line) and not self.worded.document(line):
-                if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
-                    self.dump.lose("line(s) cut off at the end", line)
-                self._idle += 1
-                self._other(line)
-                self._gap_before, self._near = False, self._head
+                self._no_record(line)
             if self._enough():
                 return
 
@@ -212,8 +237,36 @@ class _Mixed:
 
     def _moves(self, line: str) -> bool:
         """Whether a line says that what follows is of another machine."""
-        self.moved = self._hosts.other(line, before=bool(self.dump.kinds))
-        return self.moved is not None
+        if self.whose.told(line, before=bool(self.dump.kinds)):
+            return True
+        if form_of(line) is None:
+            self.whose.look(line)
+        return False
+
+    def _moves_below(self, line: str) -> bool:
+        """Whether a listing starts with this line that may be of another machine, by the name above it."""
+        form = form_of(line)
+        if form is None and (_TALK.match(line) is not None or may_be_alone(line)):
+            return False
+        if (name := self.whose.name_above()) is None:
+            return False
+        if form is Form.JSON:
+            starts = is_listing(f"{line}\n{self.lines.peek(HEAD)}")
+        else:
+            starts = form is not None or self._alone(line) is not None
+        if not starts or not self.whose.moves_below(name, before=bool(self.dump.kinds)):
+            return False
+        self.shape.give_back()
+        if not self.lines.is_head:
+            self.lines.back(line + ("" if self.shape.unfinished else "\n"))
+        return True
+
+    def _no_record(self, line: str) -> None:
+        if self.shape.unfinished and not self._idle and self.dump.kinds and not _TALK.match(line):
+            self.dump.lose("line(s) cut off at the end", line)
+        self._idle += 1
+        self._other(line)
+        self._gap_before, self._near = False, self._head
 
     def _written(self, line: str) -> None:
         """Several lines in one, their ends written as two characters: what they are is read next."""
@@ -237,9 +290,29 @@ class _Mixed:
         if not self._spaced:
             self._leave()
         self._after_blank = True
+        self.whose.look("")
         self._blank += 1
+        self._since = None if self._since is None else self._since + 1
         self._idle += 1
         self.ct.blank()
+
+    def _passes(self, line: str) -> None:
+        """A line between listings: the command of one, what opens or ends it, or what says that there was none."""
+        fence = _FENCE.match(line) is not None
+        if (fence and not self._fenced) or line.lstrip().startswith("Defaulted "):
+            self._fenced |= fence
+            self._since = None if self._since is None else 0
+        else:
+            self._listed(ended=fence or is_prompt(line) or _TALK.match(line) is not None)
+        if _LISTS_CT.search(line[:HEAD]) is not None:
+            self._since, self._fenced = 0, False
+
+    def _listed(self, *, ended: bool) -> None:
+        """What the last command listed: nothing but empty lines is tables without entries."""
+        if ended and self._since in _EMPTY:
+            self.dump.found("Cilium ct list")
+            self._empty = max(self._empty, self._since)
+        self._since = None
 
     def _leave(self) -> None:
         """What follows is of no table with a header."""
@@ -252,21 +325,34 @@ class _Mixed:
         """Whether reading on is in vain: a log, or something made to take time."""
         if self.dump.ended:
             return True
+        if not self.dump.kinds and self.documents.count <= MAX_DOCUMENTS:
+            return self._idle > self._patience and not self._passes_talk()
         if not self.dump.kinds:
-            return self._idle > MAX_TALK or self.documents.count > MAX_DOCUMENTS
+            if pass_over(self.lines):
+                say_unread(self.dump, f"what follows {MAX_DOCUMENTS} documents of other kinds")
+            return True
         if self.documents.count <= MAX_DOCUMENTS and max(self._idle, self.dump.losses) <= 2 * MAX_TALK:
             return False
         self.dump.partial.append("too much of it is no listing: not reading on")
         return True
 
+    def _passes_talk(self) -> bool:
+        """Pass over what is no listing, up to what may be one. False: nothing more is."""
+        self.shape.give_back()
+        self._idle, self._patience = 0, _MORE_TALK
+        return go_to_listing(self.lines)
+
     def finish(self) -> None:
         """What can be said only at the end."""
         dump = self.dump
+        self._listed(ended=True)
         empty = not dump.kinds and self._blank and not dump.skipped and not self.documents.foreign
         if "Cilium ct list" in dump.kinds or empty:
             dump.found("Cilium ct list")
             self.ct.finish(alone=not self.other)
         self.ct.interrupt()
+        for name in pins.CT_TABLES[: self._empty]:
+            dump.table(name, pins.CT_FAMILY[name])
         if self.lines.overlong:
             dump.partial.append(f"{self.lines.overlong} line(s) of more than 1 MiB: not read")
         if omitted := self._omitted + self.documents.left_out:
@@ -285,7 +371,7 @@ class _Mixed:
     def _alone(self, line: str) -> str | None:
         """What a line is by itself, be it the head of a table; None for no record. Nothing is added."""
         self.lines.spend(_ALONE_WORK + (len(line) >> 3))
-        probe = _Mixed(Lines(io.BytesIO()), Dump(), self.hint, self._hosts)
+        probe = _Mixed(Lines(io.BytesIO()), Dump(), self.hint, Whose(Hosts(), NamesAlone()))
         probe.table, probe.pairs.kind, probe.pairs.group = self.table, self.pairs.kind, self.pairs.group
         probe.services.front = self.services.front
         if self.policy.open and self.dump.listings.policy:
@@ -446,7 +532,9 @@ class _Mixed:
             self._not_ct(f"Cilium {kind} list")
             self.dump.listings.shown.add(kind)
         elif self.dump.kinds and _ERROR.match(line):
-            self.dump.partial.append(f"the listing ends with an error: {_ERROR.sub('', line)[:160]}")
+            above = self.whose.above
+            what = "the listing" if above is None else f"what is below {above.strip()[:80]!r}"
+            self.dump.partial.append(f"{what} ends with an error: {_ERROR.sub('', line)[:160]}")
         elif self._is_damaged(line):
             self.dump.found(self.dump.kind or "Cilium listing")
             self.dump.lose("line(s)" if "Cilium ct list" in self.dump.kinds else "line(s) of a listing", line)
@@ -458,6 +546,7 @@ class _Mixed:
                 self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
             if not self._is_own:
                 self._piece = self._piece or (line if _PIECE.fullmatch(line) else "")
+            self._passes(line)
             if not _FENCE.match(line):
                 self.dump.skip(line)
 
@@ -515,6 +604,7 @@ class _Mixed:
             return False
         quoted = self.shape.quoted
         self._runs += 1
+        self.whose.listed()
         self.shape.give_back()
         if not self.lines.is_head:
             self.lines.back(line + "\n")

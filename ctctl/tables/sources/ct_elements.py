@@ -149,7 +149,9 @@ def add_octets(
 ) -> None:
     """Add records by their bytes, to the table called ``name`` or to those that they are of. ``layout``: by BTF."""
     for shown, some_keys, some_values in by_table(*rows, family):
-        table = dump.table(name or shown, family)
+        table = dump.table_for(len(some_keys), name or shown, family)
+        if table is None:
+            continue
         if not len(table) and layout is not None:
             table.layout, table.evidence = layout, "BTF"
         table.add_many(some_keys, some_values)
@@ -280,7 +282,9 @@ class OwnEntries:
                 self._add(table_name(self._family, proto), rows[mask])
 
     def _add(self, name: str, rows: NDArray[Any]) -> None:
-        table = self._dump.table(name, self._family)
+        table = self._dump.table_for(len(rows), name, self._family)
+        if table is None:
+            return
         first = len(table) == 0
         if first:
             table.layout, table.evidence, table.raw = self._layout, self._evidence, self._raw

@@ -40,6 +40,12 @@ class DamagedJsonError(DecodeError):
     text = ""
 
 
+class TooLongError(DecodeError):
+    """A JSON document, or an element of one, that is too long; ``text`` is what was read of it."""
+
+    text = ""
+
+
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of a table")
 
@@ -100,6 +106,11 @@ class Elements:
         self._plain = True
         #: more than one list is read of it: what follows one is not put back
         self.held = False
+
+    @property
+    def last(self) -> str:
+        """The text of the last element."""
+        return self._element
 
     def sample(self, element: Any) -> Sample:
         """The last element as others may be, by what stands before the next one."""
@@ -196,7 +207,9 @@ class Elements:
                 value, end = decode()
             except (ValueError, IndexError) as error:
                 if len(self._text) - self._at > MAX_ELEMENT:
-                    raise DecodeError(f"not JSON, or {what} of more than {MAX_ELEMENT} bytes") from error
+                    too_long = TooLongError(f"not JSON, or {what} of more than {MAX_ELEMENT} bytes")
+                    too_long.text = self._text[self._at :]
+                    raise too_long from error
                 if not self._more():
                     raise self._early("the dump ends in the middle of an entry, or is damaged there") from error
                 continue
@@ -282,7 +295,9 @@ def json_object(lines: Lines | Unquoted, limit: int) -> Any:
             raise DecodeError("JSON nested too deeply") from None
         except ValueError as error:
             if size > limit:
-                raise DecodeError(f"a JSON object of more than {limit >> 20} MiB") from None
+                too_long = TooLongError(f"a JSON object of more than {limit >> 20} MiB")
+                too_long.text = text
+                raise too_long from None
             if size >= wanted:
                 wanted *= 4
                 continue

@@ -127,6 +127,23 @@ class Collected:
         if self.evidence == "assumed":
             self.layout, self.evidence = other.layout, other.evidence
 
+    def go_on_with(self, other: Collected) -> None:
+        """Add what follows in the same listing: of each key the last one counts. Raises DecodeError."""
+        if other.family != self.family:
+            raise DecodeError(f"{self.name}: entries of both families in one table")
+        if len(self) + len(other) > MAX_RECORDS:
+            raise DecodeError(f"{self.name}: more than {MAX_RECORDS} entries")
+        before, self.known = len(self), None
+        if len(other):
+            self.describe(other.layout, other.evidence, raw=other.raw)
+            self.raw = self.raw and other.raw
+        self.nat_ports += [(before + index, ports) for index, ports in other.nat_ports]
+        self.keys += other.keys
+        self.values += other.values
+        self.shown += other.shown[: self.room_to_show]
+        self.newest = max(self.newest, other.newest)
+        self.absent |= other.absent
+
     def _merge_few(self, other: Collected) -> None:
         """What is kept of the keys makes it cheap: many small dumps may be of one table."""
         size = KEY_SIZE[self.family]
@@ -325,9 +342,20 @@ class Dump:
             raise DecodeError(f"{name}: entries of both families in one table")
         return self.tables[name]
 
+    def table_for(self, count: int, name: str, family: int) -> Collected | None:
+        """The table of so many records that are read at once. None: they are of the other family, and lost."""
+        try:
+            return self.table(name, family)
+        except DecodeError as error:
+            for _ in range(count):
+                self.lose("record(s)", str(error))
+            return None
+
     def add_described(self, name: str, family: int, layout: Layout, keys: Matrix, values: Matrix) -> None:
         """Records whose own fields say their layout, as they lay. Those of another than their table's are lost."""
-        table = self.table(name, family)
+        table = self.table_for(len(keys), name, family)
+        if table is None:
+            return
         try:
             table.describe(layout, "the records' fields", raw=True)
         except DecodeError as error:

@@ -61,8 +61,8 @@ def encloses_rows(head: str, spend: Callable[[int], None]) -> bool:
 class Enclosed:
     """A document that is gone through, as it comes, for the lists of rows in it; ``rest`` is what else is in it.
 
-    ``read_rows`` is given the beginning of a list, the name of the member that it is in, and the node that the document
-    has said it is of; where it knows the list it reads it and is true.
+    ``read_rows`` is given the beginning of a list or an object, the name of the member that it is in, and the node that
+    the document has said it is of; where it knows it as a listing it reads it and is true.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Enclosed:
         elements = self._elements
         self._spend(2 * ELEMENT_WORK)
         head = elements.ahead(_HEAD)
-        if head[:1] == "[" and self._read_rows(head, name, node):
+        if head[:1] in ("[", "{") and self._read_rows(head, name, node):
             self._spend(_LIST_WORK)
             return None
         if depth < _MAX_DEPTH and head[:1] == "[":
@@ -94,7 +94,7 @@ class Enclosed:
                 elements.skip(",")
                 self._value(depth + 1, "" if name in _BY_NODE else name, node, strength)
             return None
-        if depth < _MAX_DEPTH and head[:1] == "{" and not is_known(head):
+        if depth < _MAX_DEPTH and head[:1] == "{":
             self._object(depth, name, node, strength)
             return None
         value = elements.element()

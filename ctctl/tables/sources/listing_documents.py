@@ -16,6 +16,7 @@ from ctctl.tables.sources.documents import (
     DamagedJsonError,
     Elements,
     Members,
+    TooLongError,
     YamlItems,
     json_array,
     json_object,
@@ -39,7 +40,8 @@ from ctctl.tables.sources.listing_text import PairLines
 from ctctl.tables.sources.own_listings import listing_of
 from ctctl.tables.sources.pair_members import read_pairs
 from ctctl.tables.sources.regular import ElementRuns, Sample
-from ctctl.tables.sources.stream import CHUNK, EndedEarlyError, Lines, Reader, Unquoted, text_of
+from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, Unquoted, text_of
+from ctctl.tables.sources.unread import pass_over, reads_as_listing, say_unread
 
 #: A JSON object (no array) is read whole, up to this size: as Python's objects it takes twenty times that.
 MAX_DOCUMENT = 8 << 20
@@ -179,7 +181,7 @@ class Documents:
             elif encloses_rows(head, self._lines.spend):
                 self._enclosed(stream)
             else:
-                self._ignore(json_array(stream, lenient=True), "a JSON array of no known form", head)
+                self._ignore(Elements(stream), "a JSON array of no known form", head)
 
     def _rows(self, stream: Reader | Elements, head: str) -> bool:
         """Read a list of rows; False: it is none."""
@@ -208,16 +210,21 @@ class Documents:
 
         def read_rows(head: str, name: str, node: str | None) -> bool:
             nonlocal last
-            kind = list_kind(head)
-            called = kind.name if kind is not None else "bpftool"
-            if kind is None and not is_rows(head):
+            by_pairs = head[0] == "{" and is_known(head)
+            if not by_pairs and not is_rows(head):
                 return False
+            kind = list_kind(head)
+            called = "Cilium listing" if by_pairs else kind.name if kind is not None else "bpftool"
             if node is not None and node != last:
                 last, self._shared = node, {}  # what was learnt of elements adds them to another node's
             self._dump = whole if node is None else whole.of_node(node)
             try:
                 self._dump.found(called)
-                self._rows(elements, head)
+                if by_pairs:
+                    marks, called = read_pairs(elements, self._dump, self._lines.spend)
+                    self.left_out += marks
+                else:
+                    self._rows(elements, head)
             finally:
                 part, self._dump = self._dump, whole
             if part is not whole:
@@ -283,26 +290,32 @@ class Documents:
         except DecodeError as error:
             self._dump.partial.append(str(error))
 
-    def _ignore(self, items: Iterator[Any], what: str, head: str) -> None:
+    def _ignore(self, elements: Elements, what: str, head: str) -> None:
+        """A list of no known form: read are the listings that its elements keep."""
         self.foreign = self.foreign or what
         told, start = TOLD.search(head) is not None, self._lines.position
         kept: list[Any] = []
         left_out = 0
         try:
-            for item in items:
+            for item in json_array(elements, lenient=True):
                 self._lines.spend(ELEMENT_WORK)
+                told = told or TOLD.search(elements.last) is not None
                 if told and len(kept) < _KEPT and self._lines.position - start <= MAX_DOCUMENT:
                     kept.append(item)
                 else:
-                    left_out += 1
+                    left_out += reads_as_listing(elements.last)
         except EndedEarlyError:
             if not kept and (cut := cut_kind(head)) is not None:
                 self._found("Cilium listing (JSON)")
                 self._dump.partial.append(f"{cut}, cut off within its first element")
+        except TooLongError as error:
+            if reads_as_listing(error.text):
+                say_unread(self._dump, str(error))
         except DecodeError:  # no JSON after all: what follows may still be lines of a listing
             pass
-        if self._kept_in(kept) and left_out:
-            self._dump.partial.append(f"{left_out} element(s) of a JSON array were not looked through for listings")
+        self._kept_in(kept)
+        if left_out:
+            say_unread(self._dump, f"{left_out} element(s) of a JSON array")
 
     def _kept_in(self, document: Any) -> bool:
         """Read the listings that a document of another kind keeps (what a tool reports of a command's output).
@@ -332,7 +345,7 @@ class Documents:
         """A JSON object: a listing by pairs, one looked-up record, an agent's configuration; or of no form of ours."""
         if is_known(head):
             self._found("Cilium listing")
-            self.left_out += read_pairs(Elements(stream), self._dump, self._lines.spend)
+            self.left_out += read_pairs(Elements(stream), self._dump, self._lines.spend)[0]
             return
         if list_kind(f"[{head}") is None and encloses_rows(head, self._lines.spend):
             self._enclosed(stream)
@@ -400,8 +413,9 @@ class Documents:
             self._dump.partial.append(str(error))
         if pairs:
             self._pairs(members.found)
-        while self._lines.read(CHUNK):
-            pass
+        told = isinstance(error, TooLongError) and reads_as_listing(error.text)
+        if pass_over(self._lines) or told:
+            say_unread(self._dump, str(error))
 
 
 def _text_of(value: Any) -> str | None:

@@ -74,8 +74,6 @@ _REV_NAT = re.compile(rf"(?P<addr>{_ADDRESS}):(?P<port>\d{{1,5}})")
 _RANGE = re.compile(r"(?P<cidr>[0-9a-fA-F.:]{2,45}/\d{1,3}) \((?P<rev>\d{1,5})\)")
 _MAGLEV = re.compile(r"\[(?P<rev>\d{1,5})\]/v(?P<family>[46])")
 _ATTRIBUTE = re.compile(r"(\w{1,32})=(\S{0,64}?),?(?=\s|$)")
-#: Tables of which rows are read in passes.
-IN_PASSES = ("services", "ipcache", "endpoints", "backends", "rev_nats", "sockets")
 #: Maglev tables have at most 131071 places; other lines are short.
 _MAX_ROW = 4096
 #: What no record is without, but one below another's left column.
@@ -97,8 +95,7 @@ def shown_by(header: re.Match[str]) -> str:
 class PairLines:
     """Rows of two-column tables, one after the other. ``group`` is the left column that rows without one belong to.
 
-    ``kind`` is what the header said, empty outside a table. ``grown``: the list of listings that has the last row, of
-    those that are read in passes; "frontends" are slots by their numbers.
+    ``kind`` is what the header said, empty outside a table. ``grown``: what the last row is (``add_pair``).
     """
 
     dump: Dump
@@ -150,16 +147,11 @@ class PairLines:
         return True
 
     def _take(self, left: str, right: str) -> bool:
-        found = self.dump.listings
-        before = {kind: len(getattr(found, kind)) for kind in IN_PASSES}
         try:
-            return add_pair(self.dump.listings, left, right, self.kind)
+            self.grown = add_pair(self.dump.listings, left, right, self.kind)
         except (DecodeError, ValueError, KeyError):
-            return False
-        finally:
-            self.grown = next((kind for kind, count in before.items() if len(getattr(found, kind)) > count), "")
-            if self.grown == "services" and _FRONTEND.fullmatch(right) is not None:
-                self.grown = "frontends"
+            self.grown = ""
+        return bool(self.grown)
 
     def add_member(self, left: str, texts: Any) -> None:
         """The same as JSON: a column's text, and a list of the other's."""
@@ -172,44 +164,50 @@ class PairLines:
 def is_pair(left: str, right: str) -> bool:
     """Whether a pair is a record of any of the tables."""
     try:
-        return add_pair(Listings(), left, right, "tunnels")
+        return bool(add_pair(Listings(), left, right, "tunnels"))
     except (DecodeError, ValueError, KeyError):
         return False
 
 
-def add_pair(found: Listings, left: str, right: str, kind: str = "") -> bool:
-    """Add a record by its shape. False: of no shape that is known. Raises DecodeError, ValueError on odd values.
+def add_pair(found: Listings, left: str, right: str, kind: str = "") -> str:
+    """Add a record by its shape; of which it is, empty for none that is known. Raises DecodeError, ValueError.
 
     ``kind`` "tunnels": a bare address and one with a key is a tunnel, which elsewhere it need not be.
     """
     if kind == "tunnels" and (match := _TUNNEL.fullmatch(right)) and _BARE.fullmatch(left):
         found.tunnels.append(TunnelRecord(address(left), address(match["endpoint"]), digits(match["key"], 8)))
-    elif left.isdecimal() and (match := _SOCKET.fullmatch(right)):
+        return "tunnels"
+    if left.isdecimal() and (match := _SOCKET.fullmatch(right)):
         found.sockets.append(_socket(digits(left, 64), match))
-    elif right.startswith("identity="):
+        return "sockets"
+    if right.startswith("identity="):
         found.ipcache.append(_ipcache(left, right))
-    elif right == "(localhost)" or right.startswith("id="):
+        return "ipcache"
+    if right == "(localhost)" or right.startswith("id="):
         found.endpoints.append(_endpoint(left, right))
-    elif match := _MAGLEV.fullmatch(left):
+        return "endpoints"
+    if match := _MAGLEV.fullmatch(left):
         ids = tuple(digits(word) for word in right.strip("[]").split())
         found.maglev.append(MaglevTable(digits(match["rev"], 16), int(match["family"]), ids))
-    elif left.isdecimal() and (match := _BACKEND.fullmatch(right)):
+        return "maglev"
+    if left.isdecimal() and (match := _BACKEND.fullmatch(right)):
         proto = PROTOCOLS.get(match["proto"].lower())
         found.backends.append(
             Backend(digits(left), address(match["addr"]), proto, cluster_id=_cluster(match["cluster"]))
         )
-    elif left.isdecimal() and (match := _REV_NAT.fullmatch(right)):
+        return "backends"
+    if left.isdecimal() and (match := _REV_NAT.fullmatch(right)):
         found.rev_nats.append(RevNat(digits(left, 16), address(match["addr"]), digits(match["port"], 16)))
-    elif not right and (match := _RANGE.fullmatch(left)):
+        return "rev_nats"
+    if not right and (match := _RANGE.fullmatch(left)):
         found.source_ranges.append(SourceRange(digits(match["rev"], 16), str(ip_network(match["cidr"], strict=False))))
-    elif match := _SERVICE.fullmatch(left) or (_GROUP.fullmatch(left) if _SLOT.fullmatch(right) else None):
-        slot = _service(match, right)
-        if slot is None:
-            return False
-        found.services.append(slot)
-    else:
-        return False
-    return True
+        return "source_ranges"
+    if match := _SERVICE.fullmatch(left) or (_GROUP.fullmatch(left) if _SLOT.fullmatch(right) else None):
+        slot, shape = _service(match, right)
+        if slot is not None:
+            found.services.append(slot)
+            return shape
+    return ""
 
 
 def _socket(cookie: int, match: re.Match[str]) -> SocketNat:
@@ -246,7 +244,8 @@ def _cluster(text: str | None) -> int:
     return digits(text, 16) if text else 0
 
 
-def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
+def _service(left: re.Match[str], right: str) -> tuple[ServiceSlot | None, str]:
+    """A slot, and how its right column tells of it: with a backend, by numbers, without a backend that is there."""
     addr, port = address(left["addr"]), digits(left["port"], 16)
     given = left.groupdict().get("slot")
     if given is None:  # grouped: the slot stands on the right only
@@ -259,19 +258,21 @@ def _service(left: re.Match[str], right: str) -> ServiceSlot | None:
         flags = int(match["flags"], 16) | int(match["flags2"], 16) << 8
         count, rev_nat, first = digits(match["count"], 16), digits(match["rev"], 16), digits(match["first"])
         held = digits(match["held"], 16) if match["held"] else None
-        return service_slot(
+        numbered = service_slot(
             addr, port, scope, slot, rev_nat, proto=proto, count=count, flags=flags, first=first, quarantined=held
         )
+        return numbered, "frontends"
     if match := _MISSING.fullmatch(right):
-        return ServiceSlot(addr, port, scope, slot, None, proto, backend_id=digits(match[1]))
+        return ServiceSlot(addr, port, scope, slot, None, proto, backend_id=digits(match[1])), "missing"
     if match := _SLOT.fullmatch(right):
         words = tuple(word.strip() for word in (match["words"] or "").split(",") if word.strip())
         rev_nat = digits(match["rev"], 16)
         if slot:
             backend = as_written(match["backend"])
-            return ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend=backend, flag_words=words)
-        return named_frontend((addr, port, proto, scope), words, rev_nat, match["proxy"])
-    return None
+            with_backend = ServiceSlot(addr, port, scope, slot, rev_nat, proto, backend=backend, flag_words=words)
+            return with_backend, "services"
+        return named_frontend((addr, port, proto, scope), words, rev_nat, match["proxy"]), "services"
+    return None, ""
 
 
 def _ipcache(left: str, right: str) -> IpcacheRecord:

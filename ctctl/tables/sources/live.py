@@ -24,7 +24,6 @@ from ctctl.kernel.map_handle import HASHES
 from ctctl.kernel.map_types import map_types
 from ctctl.model.clock import Clock
 from ctctl.model.entry import Layout
-from ctctl.model.suggest import unknown_name
 from ctctl.model.version import CiliumVersion
 from ctctl.node import agent
 from ctctl.node.cilium import identify, is_this_nodes
@@ -242,22 +241,13 @@ def finish(source: Source, options: SourceOptions) -> None:
     for table in source.tables:
         table.clock, table.now = source.clock, source.now
     if options.map is not None:
-        _choose(source, options.map)
+        # With the readers of files: not for a list of everything.
+        from ctctl.tables.sources.options import choose_map
 
-
-def _choose(source: Source, name: str) -> None:
-    """Leave one table, which need not be a conntrack one: then none of those. Raises NotFoundError."""
-    source.only = name
-    known = [table.name for table in source.tables]
-    source.tables = [table for table in source.tables if table.name == name]
-    if source.tables:
-        return
-    pins_here = [path.name for path in _listing(Path(source.directory))] if source.directory else []
-    others = pinned.table_names(pins_here)
-    if name not in others:
-        raise NotFoundError(unknown_name("table", name, [*known, *others]))
-    source.has_ct = False
-    source.description = f"{source.description}/{name}"
+        pins_here = [path.name for path in _listing(Path(source.directory))] if source.directory else []
+        choose_map(source, options.map, pins_here)
+        if not source.has_ct:
+            source.description = f"{source.description}/{options.map}"
 
 
 def _find_layout(source: Source, asked: Layout | None) -> None:

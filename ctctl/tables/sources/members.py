@@ -129,18 +129,28 @@ class Members:
     folders: dict[Way, _Place] = field(default_factory=dict)
     #: what could not be read of files of which nothing else is known
     loose: list[str] = field(default_factory=list)
+    #: how many dumps there are, each perhaps a node's
+    count: int = 0
 
     def add(self, path: PurePosixPath, part: Dump, host: str | None = None) -> None:
         """What one file holds; ``host``: of the machine that the file itself names."""
         pod = node_of(path)
         if pod is not None:
-            _add_to(self.pods, pod, part)
+            self.count += _add_to(self.pods, pod, part)
             return
         if not part.kinds and not part.documents:
             self.loose += part.partial
             return
         place = self.folders.setdefault(_way_of(path), _Place())
-        _add_to(place.words, word_of(path) if host is None else host, part)
+        self.count += _add_to(place.words, word_of(path) if host is None else host, part)
+
+    def unread(self, path: PurePosixPath | None, text: str) -> None:
+        """What of a file could not be read: of the node that it is of, where that is known and has others."""
+        pod = node_of(path) if path is not None else None
+        if pod is not None and pod in self.pods:
+            self.pods[pod].partial.append(text)
+        else:
+            self.loose.append(text)
 
     def by_node(self) -> Dumps:
         """The nodes' dumps. What is of no node (a config map beside the nodes' folders) is of all of them.
@@ -172,11 +182,12 @@ class Members:
         return _with_shared(found, [*shared, said])
 
 
-def _add_to(dumps: dict[Name, Dump], name: Name, part: Dump) -> None:
-    """A file's part to what is there of that name; the first is taken as it is: most nodes have few files."""
+def _add_to(dumps: dict[Name, Dump], name: Name, part: Dump) -> bool:
+    """A file's part to what is there of that name; the first (True) is taken as it is: most nodes have few files."""
     whole = dumps.setdefault(name, part)
     if whole is not part:
         whole.merge(part)
+    return whole is part
 
 
 def _has_tables(place: _Place) -> bool:

@@ -32,7 +32,9 @@ def open_source(spec: str = "auto", options: SourceOptions = SourceOptions()) ->
     except PermissionError:
         raise PermissionDenied(f"{spec}: no permission") from None
     if not exists:
-        raise NotFoundError(f"--from {spec}: no such file or directory")
+        from ctctl.kernel.build import is_an_example
+
+        raise NotFoundError(f"--from {spec}: no such file or directory{is_an_example(spec)}")
     if in_bpffs(path):
         from ctctl.tables.sources.live import open_directory, open_pin
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ctctl.errors import NotFoundError
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.sources.base import Source, SourceOptions
@@ -18,13 +20,17 @@ def apply_options(source: Source, options: SourceOptions) -> None:
     note_times(source)
 
 
-def choose_map(source: Source, name: str | None) -> None:
-    """Leave one table, which need not be a conntrack one: then none of those. Raises NotFoundError."""
+def choose_map(source: Source, name: str | None, pins_here: Iterable[str] | None = None) -> None:
+    """Leave one table, which need not be a conntrack one: then none of those. Raises NotFoundError.
+
+    ``pins_here``: what is pinned beside the tables; None: a file, which may show any table that there is.
+    """
     if name is None:
         return
     source.only = name
     known = [table.name for table in source.tables]
     source.tables = [table for table in source.tables if table.name == name]
     source.has_ct = bool(source.tables)
-    if not source.tables and not table_names([name]):
-        raise NotFoundError(unknown_name("table", name, dict.fromkeys(known)))
+    others = table_names([name] if pins_here is None else pins_here)
+    if not source.tables and name not in others:
+        raise NotFoundError(unknown_name("table", name, dict.fromkeys([*known, *others])))

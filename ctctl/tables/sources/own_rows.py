@@ -75,7 +75,7 @@ class OwnRows:
     def add(self, line: str) -> bool:
         """Whether a line has as many cells as there are titles: then it is a row. Raises DecodeError."""
         cells = self._split(line)
-        if len(cells) != len(self._titles):
+        if len(cells) != len(self._titles) or TITLES.match(line) is not None:
             return False
         row = {name: cell.strip() for name, cell in zip(self._titles, cells, strict=True)}
         try:

@@ -22,6 +22,8 @@ _LONGEST_TAG = 1 << 20
 #: What is not shown, by what ends it.
 _HIDDEN = {name: re.compile(rb"</%b\b" % name, re.IGNORECASE) for name in (b"script", b"style", b"template")}
 _COMMENT_END = re.compile(rb"-->")
+#: Each but the last of several in a row begins no tag.
+_NO_TAGS = re.compile(rb"<+(?=<)")
 #: So much of what is passed over may be the beginning of its end.
 _LONGEST_END = 16
 _CHARACTER = re.compile(rb"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
@@ -37,7 +39,7 @@ _INLINE = frozenset(
     b" option picture q s samp select small source span strong sub sup svg textarea time tt u var wbr path use".split()
 )
 #: What a tag costs, and a character that has a name.
-_TAG_WORK, _CHARACTER_WORK = 5, 3
+_TAG_WORK, _CHARACTER_WORK = 6, 3
 
 
 def shown(stream: Reader, spend: Callable[[int], None]) -> Reader:
@@ -116,8 +118,9 @@ class Page:
         self._spend(_TAG_WORK)
         tag = _TAG.match(data, at)
         if tag is None:
-            self._text(b"<")
-            return at + 1
+            none = _NO_TAGS.match(data, at)
+            self._text(b"<" if none is None else none[0])
+            return at + 1 if none is None else none.end()
         if tag["comment"]:
             self._until = _COMMENT_END
             return tag.end()

@@ -12,7 +12,7 @@ from ctctl.tables.sources.listing_text import PairLines
 from ctctl.tables.sources.pair_frames import PairRuns, frame_of
 from ctctl.tables.sources.pair_runs import BackendRuns, EndpointRuns, RevNatRuns, SocketRuns
 from ctctl.tables.sources.regular import ElementRuns, Learned, Sample
-from ctctl.tables.sources.service_runs import FrontendRuns, ServiceRuns
+from ctctl.tables.sources.service_runs import FrontendRuns, MissingRuns, ServiceRuns
 
 
 def pair_runs(pairs: PairLines) -> dict[str, PairRuns]:
@@ -20,6 +20,7 @@ def pair_runs(pairs: PairLines) -> dict[str, PairRuns]:
     return {
         "services": ServiceRuns(pairs),
         "frontends": FrontendRuns(pairs),
+        "missing": MissingRuns(pairs),
         "ipcache": IpcacheRuns(pairs),
         "endpoints": EndpointRuns(pairs),
         "backends": BackendRuns(pairs),
@@ -38,6 +39,7 @@ class PairMembers:
         self._by_kind = pair_runs(self._pairs)
         self._runs = ElementRuns(self._like)
         self.marks = 0
+        self.kind = ""
 
     def read(self) -> None:
         """All of it; what follows is put back. Raises EndedEarlyError where it is damaged or cut off."""
@@ -53,7 +55,9 @@ class PairMembers:
                     continue
                 left, texts = elements.member(gaps)
                 self._pairs.add_member(str(left), texts)
-                self._spend(RECORD_WORK * (len(texts) if isinstance(texts, list) else 1) + ELEMENT_WORK)
+                self.kind = self.kind or self._pairs.grown
+                # One without texts, which no program writes, takes as long to find.
+                self._spend(RECORD_WORK * max(len(texts) if isinstance(texts, list) else 1, 1) + ELEMENT_WORK)
                 self._read_on()
         finally:
             self.marks = gaps.marks
@@ -71,11 +75,11 @@ class PairMembers:
         return Learned(listing.columns(frame), listing.add_rows) if frame is not None else None
 
 
-def read_pairs(elements: Elements, dump: Dump, spend: Callable[[int], None]) -> int:
-    """Read such an object, as far as it goes; how many marks of lines left out by hand it has."""
+def read_pairs(elements: Elements, dump: Dump, spend: Callable[[int], None]) -> tuple[int, str]:
+    """Read such an object, as far as it goes; how many marks of lines left out by hand it has, and what it lists."""
     members = PairMembers(elements, dump, spend)
     try:
         members.read()
     except DecodeError as error:
         dump.partial.append(str(error))
-    return members.marks
+    return members.marks, members.kind

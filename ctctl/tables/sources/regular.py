@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ctctl._ffi.lines import LineFlags, LineKind, LineOps, LinesOp, LinesRun, line_ops, read_lines
 from ctctl._ffi.rows import address_of
+from ctctl.errors import DecodeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,8 +98,8 @@ class Form:
         return self._add(LineKind.NEXT, text=text.encode())
 
     def blanks(self, least: int = 1) -> Form:
-        """Spaces and tabs."""
-        return self._add(LineKind.BLANKS, count=least)
+        """Spaces and tabs; where it is strict, no tabs: a string of JSON has none."""
+        return self._add(LineKind.BLANKS, self._strict, count=least)
 
     def decimal(
         self, name: str, width: int, *, at: int | None = None, big: bool = False, most: int | None = None
@@ -361,11 +362,18 @@ class ElementRuns:
         if not self._patience.ready() or not is_worth(ahead):
             return 0
         count = self._pass(ahead, other_length)
-        if not count and len(self._known) < MAX_FORMS and (learned := self._learn(sample())) is not None:
+        if not count and len(self._known) < MAX_FORMS and (learned := self._learnt(sample())) is not None:
             self._known.insert(0, (RegularReader(learned.form), learned))
             count = self._pass(ahead, other_length)
         self._patience.after(count)
         return count
+
+    def _learnt(self, sample: Sample) -> Learned | None:
+        """What an element that was read tells of those like it: nothing, where what it has more makes it odd."""
+        try:
+            return self._learn(sample)
+        except DecodeError:
+            return None
 
     def _pass(self, ahead: Ahead, other_length: int) -> int:
         count, vain = 0, 0

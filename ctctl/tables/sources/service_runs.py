@@ -54,6 +54,11 @@ def _number_columns(frame: Frame) -> Form:
     return frame.end(form.literal("]"))
 
 
+def _missing_columns(frame: Frame) -> Form:
+    form = _frontend(frame).space("rev_nat", 2)  # it says none
+    return frame.end(form.literal("backend ").decimal("backend_id", 4).literal(" not found"))
+
+
 def _protocol(form: Form, name: str) -> None:
     with form.maybe(f"has_{name}"):
         form.literal("/").word(name, PROTOCOL_WORDS)
@@ -97,6 +102,21 @@ class FrontendRuns(_FrontendRuns):
     def _slots(rows: NDArray[Any]) -> list[ServiceSlot]:
         names = ("count", "holds", "held", "flags", "more_flags", "first")
         return list(map(_numbered, _fronts(rows), *(rows[name].tolist() for name in names)))
+
+
+class MissingRuns(_FrontendRuns):
+    """Rows of either listing whose backends are not there."""
+
+    columns = staticmethod(_missing_columns)
+
+    @staticmethod
+    def _slots(rows: NDArray[Any]) -> list[ServiceSlot]:
+        return [
+            ServiceSlot(addr, port, scope, slot, None, proto, backend_id=number)
+            for (addr, port, scope, slot, _, proto), number in zip(
+                _fronts(rows), rows["backend_id"].tolist(), strict=True
+            )
+        ]
 
 
 def _fronts(rows: NDArray[Any]) -> Iterator[_Front]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ctctl.errors import CtctlError, NotFoundError
 from ctctl.model.suggest import unknown_name
+from ctctl.out.fetched import is_fetched
 from ctctl.tables.sources import archive, snapshot
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.dump import Dump
@@ -44,7 +45,7 @@ def open_several(specs: Sequence[str], options: SourceOptions) -> Source:
     What of the files has conntrack tables is a node each; a file without any belongs to the only node.
     Raises what ``open_source`` raises where nothing could be opened, NotFoundError for an unknown node.
     """
-    if len(specs) == 1:
+    if len(specs) == 1 and not is_fetched(specs[0]):
         return open_source(specs[0], options)
     files: list[_Read] = []
     others: list[tuple[str, Source]] = []
@@ -80,6 +81,8 @@ def _read(spec: str) -> _Read:
     path = Path(spec)
     if path.is_dir():
         name = path.resolve().name
+        if is_fetched(spec):
+            return _Read(spec, name, {name: _whole(read_folder(path))})
         return _Read(spec, node_of(PurePosixPath(name)) or name or spec, read_folder(path))
     pure = PurePosixPath(*[part for part in path.parts if part not in ("/", "..", ".")])
     label = word_of(pure) or folder_of(pure) or path.stem
@@ -92,7 +95,12 @@ def _read(spec: str) -> _Read:
 
 
 def _by_node(files: list[_Read], *, alone: bool) -> Dumps:
-    """The dumps of all files by node. With one that has tables (and ``alone``), the others are parts of it."""
+    """The dumps of all files by node. With one that has tables (and ``alone``), the others are parts of it.
+
+    What was fetched is a node each, whatever it has.
+    """
+    if all(is_fetched(one.spec) for one in files):
+        return {node: dump for one in files for node, dump in one.dumps.items()}
     holders = [one for one in files if one.has_tables]
     found: Dumps = {}
     if len(holders) == 1 and alone and len(holders[0].dumps) == 1:
@@ -120,6 +128,15 @@ def _by_node(files: list[_Read], *, alone: bool) -> Dumps:
     for dump in found.values():
         dump.join()
     return found
+
+
+def _whole(dumps: Dumps) -> Dump:
+    """All of one node, whatever its files are called."""
+    first, *others = dumps.values()
+    for dump in others:
+        first.merge(dump)
+    first.join()
+    return first
 
 
 def _combined(sources: list[tuple[str, Source]], options: SourceOptions) -> Source:

@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from ctctl.tables.sources import counter_text, policy_text
 from ctctl.tables.sources.dress import is_dressed, without_dress
@@ -18,7 +19,7 @@ from ctctl.tables.sources.hosts import named_in
 from ctctl.tables.sources.listing_text import HEADERS
 from ctctl.tables.sources.own_rows import TITLES
 from ctctl.tables.sources.service_text import SERVICE_HEADER
-from ctctl.tables.sources.stream import Lines
+from ctctl.tables.sources.stream import Lines, text_of
 from ctctl.tables.sources.values import has_any
 
 #: Words in front of a line at most (a time, a pod, a container), and how long they are together.
@@ -30,6 +31,8 @@ _MAX_PIECES = 12
 _MAX_NAMED = 5
 #: So much of the next line tells whether it is the rest of this one.
 _LEAST = 80
+#: So many commas are those between cells.
+_CELLS = 5
 #: What it costs to put a line together again.
 _JOIN_WORK = 40
 #: A file of which so many lines are whole though they are as wide as its widest was not broken, or is no listing.
@@ -53,6 +56,8 @@ _REST = re.compile(
     rf"|(?:[a-z][A-Za-z, -]{{0,60}}\]|{_END}(?:/[A-Z]{{1,8}})?(?: {_STATE})?|{_STATE})[ \t\r]*(?:\n|\Z)"
     r"|(?:disabled|spire|(?:test-)?always-fail)[ \t])".encode()
 )
+#: No rest of an entry that has its time already: a name above the next listing.
+_ADDRESS_ALONE = re.compile(rf"\s*{_END}\s*")
 _NAME = re.compile(r"(\w+)=")
 #: What ends text that was marked as code.
 _MARKUP = re.compile(r"\s*(?:\[/?\w{1,20}\]|\{\w{1,20}\}|</?\w{1,20}>|`{3,}|~{3,})\s*")
@@ -124,8 +129,11 @@ class Front:
     words: tuple[str, ...]
     glued: re.Pattern[str] | None
 
-    def plain(self) -> re.Pattern[bytes] | None:
-        """The same for bytes, of a line's beginning on; None where there is more to a line than its bytes."""
+    def plain(self, node: str | None = None) -> re.Pattern[bytes] | None:
+        """The same for bytes, of a line's beginning on; None where there is more to a line than its bytes.
+
+        ``node``: only those that name it.
+        """
         if not all(map(_PLAIN_WORD.fullmatch, self.words)):
             return None
         blank = r"(?:[ \t]|(?=\r?$))"
@@ -136,7 +144,8 @@ class Front:
             if _PLAIN_WORD.fullmatch(glued.replace("\\", "").replace("[:-]", ":")) is None:
                 return None
             pattern += "[ \t]*" + glued.removeprefix(r"\s*")
-        return re.compile(f"^{pattern}".encode(), re.MULTILINE)
+        named = rf"(?=[^\r\n]{{0,{MAX_PREFIX}}}?{_whole(node)})" if node is not None else ""
+        return re.compile(f"^{named}{pattern}".encode(), re.MULTILINE)
 
     def off_lines(self, lines: bytes) -> bytes:
         """Lines without them."""
@@ -160,6 +169,11 @@ class Front:
                 return line
             at = match.end()
         return line[at:]
+
+
+def _whole(node: str) -> str:
+    """A pattern of a node's name that is no part of another's."""
+    return rf"(?<![\w.]){re.escape(node)}(?![\w-])"
 
 
 def _front_of(prefix: str) -> Front | None:
@@ -260,8 +274,16 @@ class Shape:
         return self._width if self._in_vain < _MAX_IN_VAIN else 0
 
     def worded(self) -> tuple[re.Pattern[bytes], int] | None:
-        """The words in front of lines, where those are otherwise as the program printed them; ``other_length``."""
-        if self._front is None or self._ahead or self._width is None or (plain := self._front.plain()) is None:
+        """The words in front of lines, where those are otherwise as the program printed them; ``other_length``.
+
+        Where they name a node they are that one's: numbers in its name are no others.
+        """
+        if (
+            self._front is None
+            or self._ahead
+            or self._width is None
+            or (plain := self._front.plain(self._node)) is None
+        ):
             return None
         return plain, self._width if self._in_vain < _MAX_IN_VAIN else 0
 
@@ -296,6 +318,22 @@ class Shape:
         """A node that a line itself says it is of."""
         if node is not None and len(self.named) < _MAX_NAMED:
             self.named[node] = None
+
+    def named_off(self, front: Front, prefix: str) -> Callable[[bytes], bytes]:
+        """How words come off the lines of documents, where the nodes that the words name are noted."""
+        self._name(prefix)
+        node, plain = self._node, front.plain()
+        if node is None or plain is None:
+            return front.off_lines
+        own = re.compile(_whole(node).encode())
+
+        def off(lines: bytes) -> bytes:
+            others = (words for words in set(plain.findall(lines)) if own.search(words) is None)
+            for words in islice(others, _MAX_NAMED):
+                self.name(named_in(text_of(words)))
+            return front.off_lines(lines)
+
+        return off
 
     def _take_front(self, front: Front | None, prefix: str) -> None:
         self._front = front
@@ -346,6 +384,9 @@ class Shape:
         while len(pieces) < _MAX_PIECES and (piece := self._take()) is not None:
             pieces.append(piece)
             bare = self._without_words(piece.text)
+            cells = line.text.count(",")
+            if cells >= _CELLS and bare.count(",") == cells:
+                break  # rows of CSV, its head one of them, may all be of one width
             ends = not bare.strip() or _ENTRY.match(bare) or is_left_out(bare) or _MARKUP.fullmatch(bare)
             if ends or self._alone(bare) is not None:
                 break
@@ -379,7 +420,8 @@ class Shape:
             text += f" {piece.text.strip()}"
         self._lines.spend(_JOIN_WORK)
         names = _NAME.findall(text)
-        if pieces and len(names) == len(set(names)) and self._alone(text) not in (None, "head"):
+        named = "expires=" in line.text and pieces and _ADDRESS_ALONE.fullmatch(pieces[0].text) is not None
+        if pieces and not named and len(names) == len(set(names)) and self._alone(text) not in (None, "head"):
             return replace(pieces[-1], text=text)
         self._in_vain += len(pieces)
         self._ahead.extendleft(reversed(pieces))
@@ -401,8 +443,9 @@ class Shape:
         if self._front is None:
             return line
         bare = self._front.off(line)
-        if self._node is not None and self._node not in line[: len(line) - len(bare)] and bare != line:
-            self._name(line[: len(line) - len(bare)])  # as far as a number goes, words in front may differ
+        words = line[: len(line) - len(bare)]
+        if self._node is not None and words and (self._node not in words or not re.search(_whole(self._node), words)):
+            self._name(words)  # as far as a number goes, words in front may differ
         return bare
 
 

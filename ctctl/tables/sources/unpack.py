@@ -62,6 +62,10 @@ class Budget:
         small = min(self.packed, SMALL)
         return WORK_A_BYTE * small + WORK_A_BYTE_BEYOND * (self.packed - small)
 
+    def unpaid(self, count: int) -> None:
+        """Of the bytes of the file so many are what an archive writes around its members: they pay for nothing."""
+        self.packed = max(self.packed - count, 0)
+
     @property
     def room(self) -> int:
         """Work that may still be spent."""

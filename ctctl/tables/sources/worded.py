@@ -113,5 +113,5 @@ class Worded:
         self._shape.give_back()
         if not self._lines.is_head:
             self._lines.back(line + "\n")
-        self._lines.without(front.off_lines)
+        self._lines.without(self._shape.named_off(front, start[0]))
         return True

@@ -13,7 +13,7 @@ from typing import IO
 
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.stream import EndedEarlyError, Reader
-from ctctl.tables.sources.unpack import Budget, LimitError, Unpacked
+from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked
 
 #: A zip must be seekable; one from a stream is kept in a temporary file up to this size.
 MAX_SPOOLED = 1 << 30
@@ -118,10 +118,11 @@ def member(spool: IO[bytes], info: zipfile.ZipInfo, budget: Budget) -> Reader:
     return _Checked(part if form is None else Unpacked(part, form, budget), info.CRC)
 
 
-def local_members(spool: IO[bytes], budget: Budget) -> Iterator[tuple[str, Reader]]:
+def local_members(spool: IO[bytes], budget: Budget, *, pays: bool) -> Iterator[tuple[str, Reader]]:
     """The members of a zip without its directory (which stands at the end), by their own headers.
 
-    Each is to be read to its end before the next is asked for. It ends where no header follows.
+    Each is to be read to its end before the next is asked for. It ends where no header follows. ``pays``: their bytes
+    refill the budget as they are read.
     """
     at = 0
     while True:
@@ -136,11 +137,12 @@ def local_members(spool: IO[bytes], budget: Budget) -> Iterator[tuple[str, Reade
             return
         if not flags & 8:
             form = _METHODS[method]
-            part = _Part(spool, start, packed)
+            part: Reader = _Part(spool, start, packed)
+            part = Packed(part, budget) if pays else part
             yield name, part if form is None else Unpacked(part, form, budget)
             at = start + packed
             continue
-        counted = _Counting(spool, start, bz2=method == 12, budget=budget)
+        counted = _Counting(spool, start, bz2=method == 12, budget=budget, pays=pays)
         yield name, counted
         while counted.read(_CHUNK):
             pass
@@ -152,10 +154,11 @@ def local_members(spool: IO[bytes], budget: Budget) -> Iterator[tuple[str, Reade
 class _Counting:
     """A packed member whose size is not known before it is unpacked; ``end`` is where what follows starts."""
 
-    def __init__(self, spool: IO[bytes], at: int, *, bz2: bool, budget: Budget) -> None:
+    def __init__(self, spool: IO[bytes], at: int, *, bz2: bool, budget: Budget, pays: bool) -> None:
         self._spool = spool
         self._inflate = _bz2() if bz2 else zlib.decompressobj(-15)
         self._budget = budget
+        self._pays = pays
         self._waiting = b""
         self.end = at
         self._at = at
@@ -169,6 +172,7 @@ class _Counting:
                 self._spool.seek(self._at)
                 raw = self._spool.read(1 << 16)
                 self._at += len(raw)
+                self._budget.packed += len(raw) if self._pays else 0
                 if not raw:
                     self._done = True
                     raise EndedEarlyError("cut off")
@@ -181,6 +185,7 @@ class _Counting:
             if self._inflate.eof:
                 self._done = True
                 self.end = self._at - len(self._inflate.unused_data)
+                self._budget.unpaid(len(self._inflate.unused_data) if self._pays else 0)
             self._budget.take(len(data))
             if data or self._done:
                 return data
