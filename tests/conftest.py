@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.leaks import set_apart, take_inventory
 from tests.support.needs import lacking
+from tests.support.own_mounts import mount_our_own
 from tests.support.signals import as_in_a_fresh_shell, run_is_ending
 
 _MARKED = ("kernel", "lab")
@@ -32,8 +33,9 @@ _FOREIGN_ENVIRONMENT = (
 
 
 def pytest_configure() -> None:
-    """Tests and the programs they start find the same signals and environment on every machine."""
+    """Tests and the programs they start find the same signals, environment and mounts on every machine."""
     as_in_a_fresh_shell()
+    mount_our_own()
     for name in _FOREIGN_ENVIRONMENT:
         os.environ.pop(name, None)
 
@@ -93,19 +95,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _machine_as_found() -> Iterator[None]:
-    """Mount a bpffs where /sys/fs/bpf is a plain folder; at the end leave the machine as it was.
-
-    What fixtures of modules and the session left behind is seen here.
-    """
+    """At the end the machine is as it was: what fixtures of modules and the session left behind is seen here."""
     if _kernel_problem():
         yield
         return
-    from tests.support.bpffs import mounted_bpffs
-
-    with mounted_bpffs():
-        before = take_inventory()
-        yield
-        leaked = sorted(take_inventory().things - before.things)
+    before = take_inventory()
+    yield
+    leaked = sorted(take_inventory().things - before.things)
     if leaked:
         pytest.fail("the run left behind: " + ", ".join(leaked), pytrace=False)
 

@@ -9,11 +9,7 @@ from tests.support.wait import wait_for
 
 
 def unmount(where: Path | str) -> None:
-    """Unmount, once nobody is in it any more.
-
-    A ctctl that looks for nodes opens every bpffs of the machine for a moment (`bpffs.mounts`), those of tests that
-    run beside it too: the mount is busy then, and no fault of its test.
-    """
+    """Unmount, once nobody that the test started is in it any more: who was told to end may be for a moment."""
 
     def is_gone() -> bool:
         done = subprocess.run(["umount", where], check=False, capture_output=True, text=True)
