@@ -37,9 +37,10 @@ from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_list_runs import AgentServiceRuns
 from ctctl.tables.sources.service_runs import MapsRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
-from ctctl.tables.sources.shape import Shape, head_of
+from ctctl.tables.sources.shape import Shape, head_of, may_be_head
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
 from ctctl.tables.sources.unread import go_to_listing, pass_over, say_unread
+from ctctl.tables.sources.values import has_any
 from ctctl.tables.sources.whose import Whose
 from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 
@@ -68,6 +69,8 @@ _NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
 #: The command that prints an empty line behind each conntrack table: of one family, of both.
 _LISTS_CT, _EMPTY = re.compile(r"\bbpf ct list\b"), (2, 4)
 _ERROR = re.compile(r"\s*Error\b:? ?")
+#: What may stand between a listing and the name above it, beside a prompt and a table's head.
+_BETWEEN = re.compile("|".join(pattern.pattern for pattern in (_TALK, _FENCE, _ERROR)))
 _DIGIT = re.compile(r"\d")
 #: Tables of which every line up to an empty one is a row.
 _STRICT = ("pairs", "policy", "counters", "services", "own")
@@ -133,8 +136,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
 
 def _is_between(line: str) -> bool:
     """Whether a line may stand between a listing and the name above it."""
-    talk = _TALK.match(line) or _FENCE.match(line) or _ERROR.match(line) or head_of(line)
-    return talk is not None or is_prompt(line)
+    return _BETWEEN.match(line) is not None or head_of(line) is not None or is_prompt(line)
 
 
 class _Mixed:
@@ -296,16 +298,20 @@ class _Mixed:
         self._idle += 1
         self.ct.blank()
 
-    def _passes(self, line: str) -> None:
-        """A line between listings: the command of one, what opens or ends it, or what says that there was none."""
+    def _passes(self, line: str) -> bool:
+        """A line between listings: the command of one, what opens or ends it, or what says that there was none.
+
+        Whether it is a fence.
+        """
         fence = _FENCE.match(line) is not None
         if (fence and not self._fenced) or line.lstrip().startswith("Defaulted "):
             self._fenced |= fence
             self._since = None if self._since is None else 0
-        else:
+        elif self._since is not None:
             self._listed(ended=fence or is_prompt(line) or _TALK.match(line) is not None)
-        if _LISTS_CT.search(line[:HEAD]) is not None:
+        if "bpf ct list" in line and _LISTS_CT.search(line[:HEAD]) is not None:
             self._since, self._fenced = 0, False
+        return fence
 
     def _listed(self, *, ended: bool) -> None:
         """What the last command listed: nothing but empty lines is tables without entries."""
@@ -542,17 +548,17 @@ class _Mixed:
             self._interrupt()
             if self.table in _STRICT:
                 self._leave()
-            if name := _TABLE_NAME.search(line[:HEAD]):
+            if "cilium_" in line and (name := _TABLE_NAME.search(line[:HEAD])) is not None:
                 self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
             if not self._is_own:
                 self._piece = self._piece or (line if _PIECE.fullmatch(line) else "")
-            self._passes(line)
-            if not _FENCE.match(line):
+            if not self._passes(line):
                 self.dump.skip(line)
 
     def _is_header(self, line: str) -> bool:
         """Whether a line is the head of a table, of which rows may follow."""
-        if (header := HEADERS.match(line.lstrip())) is not None:
+        may_be = may_be_head(line)
+        if may_be and (header := HEADERS.match(line.lstrip())) is not None:
             self._not_ct("Cilium listing")
             self.table = "pairs"
             self.pairs.header(header)
@@ -561,6 +567,8 @@ class _Mixed:
             self.dump.say(listing.missing)
             self._leave()
             self._is_own = True
+        elif not may_be:
+            return False
         elif self.own.header(line):
             self._interrupt()
             self.table = "own" if self.own.open else ""
@@ -584,9 +592,9 @@ class _Mixed:
 
     def _is_damaged(self, line: str) -> bool:
         """Whether a line is of a listing and cannot be read: it has the fields, stands in a table, or is no text."""
-        if " --> " not in line and sum(mark in line for mark in ct_text.MARKS) > 1:
+        if "=" in line and " --> " not in line and sum(mark in line for mark in ct_text.MARKS) > 1:
             return True  # "a --> b" is how the agent's own cache of maps writes keys
-        if any(mark in line for mark in nat_text.MARKS):
+        if has_any(line, nat_text.MARKS):
             return True
         arrow = "->" in line[:HEAD] and ct_text.START.search(line[:HEAD]) is not None
         if arrow or policy_text.MARK.match(line) is not None:

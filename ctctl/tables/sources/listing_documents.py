@@ -53,9 +53,11 @@ _KEPT = 1000
 _BY_ITSELF_WORK = 4 * ELEMENT_WORK
 #: Names that are said of those that a document gives its lists.
 _SHOWN_NAMES = 5
-_JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))")
-_YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
-_HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
+#: How a document starts, its form the name of the group: one pattern, for every line is asked.
+_START = re.compile(
+    r"\s*(?:(?P<json>\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))|(?P<yaml>- [Kk]ey:\s*(?:$|\{))"
+    r"|(?P<hex>key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$))|(?P<own_yaml>schema: ctctl/ct-entry/)"
+)
 _OWN = '{"schema": "ctctl/'
 #: An object a line, as logs are kept: what was said is in one of its fields.
 _LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
@@ -68,18 +70,16 @@ class Form(Enum):
     JSON = "json"
     YAML = "yaml"
     HEX = "hex"
-    OWN_YAML = "own yaml"
+    OWN_YAML = "own_yaml"
+
+
+_FORMS = {form.value: form for form in Form}
 
 
 def form_of(line: str) -> Form | None:
     """The form of the document that a line starts; None: it starts none."""
-    if _JSON.match(line):
-        return Form.JSON
-    if _YAML.match(line):
-        return Form.YAML
-    if _HEX.match(line):
-        return Form.HEX
-    return Form.OWN_YAML if line.startswith("schema: ctctl/ct-entry/") else None
+    start = _START.match(line)
+    return _FORMS[start.lastgroup or ""] if start is not None else None
 
 
 def is_listing(head: str) -> bool:

@@ -89,7 +89,7 @@ class PolicyLines:
             rules = self.dump.listings.policy
             rules[-1] = replace(rules[-1], labels=(*rules[-1].labels, label[1]))
             return True
-        match = _ROW.match(line)
+        match = _ROW.match(line) if "gress" in line else None
         if match is None or any(match[name] is None for name in self.columns):
             return False
         try:

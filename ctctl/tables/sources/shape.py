@@ -58,7 +58,8 @@ _REST = re.compile(
 )
 #: No rest of an entry that has its time already: a name above the next listing.
 _ADDRESS_ALONE = re.compile(rf"\s*{_END}\s*")
-_NAME = re.compile(r"(\w+)=")
+#: From a word's beginning on, and all of it at once: a long word is looked at once.
+_NAME = re.compile(r"(?<!\w)(\w++)=")
 #: What ends text that was marked as code.
 _MARKUP = re.compile(r"\s*(?:\[/?\w{1,20}\]|\{\w{1,20}\}|</?\w{1,20}>|`{3,}|~{3,})\s*")
 _DIGITS = re.compile(r"\d+")
@@ -99,9 +100,14 @@ _IN_HEAD = (
 )
 
 
+def may_be_head(line: str) -> bool:
+    """Whether a line has a word of a table's head, whichever: one without is none."""
+    return has_any(line, _IN_HEAD)
+
+
 def head_of(line: str) -> re.Match[str] | None:
     """Where in a line the head of a table starts; None where it is none."""
-    if ("=" in line and "->" in line) or not has_any(line, _IN_HEAD):
+    if ("=" in line and "->" in line) or not may_be_head(line):
         return None
     return HEAD.search(line[:400])
 
@@ -418,7 +424,7 @@ class Shape:
         while len(pieces) < _MAX_PIECES and self._goes_on() and (piece := self._take()) is not None:
             pieces.append(piece)
             text += f" {piece.text.strip()}"
-        self._lines.spend(_JOIN_WORK)
+        self._lines.spend(_JOIN_WORK + (len(text) >> 4))
         names = _NAME.findall(text)
         named = "expires=" in line.text and pieces and _ADDRESS_ALONE.fullmatch(pieces[0].text) is not None
         if pieces and not named and len(names) == len(set(names)) and self._alone(text) not in (None, "head"):
