@@ -50,25 +50,25 @@ MAX_TALK = 20_000
 #: So many lines beside one that was none after all are looked at again.
 _MORE_TALK = 200
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: eight bytes beyond the
-#: first cost three.
+#: first cost three, of what is looked at of any line one.
 _ALONE_WORK, _SHORT = 150, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file"
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
-_OTHER_WORK, _SQUEEZED_WORK = 28, 40
+_OTHER_WORK, _SQUEEZED_WORK = 40, 40
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
-_FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
+_FENCE = re.compile(r"\s*+(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
 _TALK = re.compile(
-    r"\s*(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%](?: |$)|Defaulted |command terminated|Failed to get clocksource"
+    r"\s*+(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%](?: |$)|Defaulted |command terminated|Failed to get clocksource"
     r"|Unable to |time=|level=|Warning|WARNING|Using |\.\.\.|…)"
 )
 #: What ``bpf policy get --all`` and ``bpf metrics list`` say of no tables and no records.
-_NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
+_NOTHING = re.compile(r"\s*+(?:(no maps found)|No entries found\.)\s*")
 #: The command that prints an empty line behind each conntrack table: of one family, of both.
 _LISTS_CT, _EMPTY = re.compile(r"\bbpf ct list\b"), (2, 4)
-_ERROR = re.compile(r"\s*Error\b:? ?")
+_ERROR = re.compile(r"\s*+Error\b:? ?")
 #: What may stand between a listing and the name above it, beside a prompt and a table's head.
 _BETWEEN = re.compile("|".join(pattern.pattern for pattern in (_TALK, _FENCE, _ERROR)))
 _DIGIT = re.compile(r"\d")
@@ -526,7 +526,8 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        self.lines.spend(_OTHER_WORK + (3 * max(min(len(line), HEAD) - _SHORT, 0) >> 3))
+        beyond = max(len(line) - HEAD, 0)
+        self.lines.spend(_OTHER_WORK + (3 * max(len(line) - beyond - _SHORT, 0) + beyond >> 3))
         if self._spaced and self._head:
             self._leave()  # an empty table, and what follows it
         self._spaced, self._after_blank = self._spaced and not self._head, False

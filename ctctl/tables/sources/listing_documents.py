@@ -55,12 +55,13 @@ _BY_ITSELF_WORK = 4 * ELEMENT_WORK
 _SHOWN_NAMES = 5
 #: How a document starts, its form the name of the group: one pattern, for every line is asked.
 _START = re.compile(
-    r"\s*(?:(?P<json>\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))|(?P<yaml>- [Kk]ey:\s*(?:$|\{))"
-    r"|(?P<hex>key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$))|(?P<own_yaml>schema: ctctl/ct-entry/)"
+    r"\s*+(?:(?P<json>\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))|(?P<yaml>- [Kk]ey:\s*(?:$|\{))"
+    r"|(?P<hex>key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$))"
+    r"|(?P<own_yaml>schema: ctctl/ct-entry/)"
 )
 _OWN = '{"schema": "ctctl/'
 #: An object a line, as logs are kept: what was said is in one of its fields.
-_LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
+_LOGGED = re.compile(r'\s*+\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
 _SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
 
 

@@ -100,7 +100,7 @@ def _first_folder(way: Way) -> str | None:
 
 
 def word_of(path: PurePosixPath) -> str:
-    """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``, ``worker-0``, an address."""
+    """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``, an address."""
     return word_in(path.name)
 
 

@@ -16,7 +16,7 @@ from ctctl.tables.sources.members import word_in
 
 #: A name as it stands alone, with what people and programs put around it: a bullet, a role, an address in parentheses.
 _ALONE = re.compile(
-    r"\s*(?:[*-] |\d{1,3}[.)] |#{1,40} ?|[A-Z_]{0,20}(?:NODE|HOST|NAME)=)?[*_`]{0,2}"
+    r"\s*+(?:[*-] |\d{1,3}[.)] |#{1,40} ?|[A-Z_]{0,20}(?:NODE|HOST|NAME)=)?[*_`]{0,2}"
     r"(?:(?i:nodes?|pods?|[a-z0-9-]{1,63})/)?"
     r"(?:(?P<kind>(?i:node|host|server|worker|master|machine|vm)) (?P<number>\d{1,5})"
     r"|(?P<name>[A-Za-z0-9](?:[\w.:-]{0,120}(?:[A-Za-z0-9]|\[[\d,-]{1,40}\](?:\.[\w.-]{1,60})?))?))"
@@ -56,7 +56,7 @@ _AROUND = "[](){}<>|:,;'\"`*-=."
 #: A line of a shell's: what differs in it may be what was asked for.
 _ASKED = re.compile(r"\||\bgrep\b|\b(?:cilium|bpftool|ctctl|conntrack|cat|jq|awk|sed)\s|^\s*[$+❯%] ")
 #: What ssh says of a terminal once its command has ended.
-_CLOSED = re.compile(r"\s*(?:Shared )?[Cc]onnection to (\S{1,120}) closed\.?\s*$")
+_CLOSED = re.compile(r"\s*+(?:Shared )?[Cc]onnection to (\S{1,120}) closed\.?\s*$")
 #: So many parts of a file are kept apart until it is known whether they are of several nodes.
 _MAX_PENDING, _MAX_LINES = 500, 50
 

@@ -18,7 +18,7 @@ from ctctl.tables.sources.values import has_any
 HEAD = 4096
 #: A document behind words, and how often it is looked whether there is one.
 _WORDED = re.compile(
-    r"""\s*\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s)|schema: ctctl/)"""
+    r"""\s*+\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s)|schema: ctctl/)"""
 )
 _MAX_WORDED = 100
 #: Where words in front of a record end, and what no record that is told by its shape is without.
