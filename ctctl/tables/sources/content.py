@@ -57,6 +57,10 @@ MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file"
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
 _OTHER_WORK, _SQUEEZED_WORK = 40, 40
+#: What it costs to look at a line of a log of objects for what was said.
+_SAID_WORK = 20
+#: Errors below listings that are said each.
+_MAX_ERRORS = 20
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*+(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -184,6 +188,7 @@ class _Mixed:
         self._old = 0
         #: the first of the lines before this one that were of an element without its beginning
         self._piece = ""
+        self._errors = 0
         #: what follows is of a listing of ctctl's own that is not read
         self._is_own = False
         self.whose = whose
@@ -192,6 +197,7 @@ class _Mixed:
         """Everything up to the end."""
         while (line := self.shape.next()) is not None:
             if line.startswith('{"') and not line.startswith('{"schema"'):
+                self.lines.spend(_SAID_WORK + (len(line) >> 4))
                 line, node = said_in(line)
                 self.shape.name(node)
             if not line.strip():
@@ -406,9 +412,10 @@ class _Mixed:
             return True
         if self.policy.add(line):
             self._not_ct("Cilium policy list")
-            self.lines.spend(RECORD_WORK)
+            self.lines.spend(RECORD_WORK + (self.policy.labels >> 7))
             self.table = "policy"
-            if self.policy.open and (labels := self.shape.taken(policy_text.LABELS)):
+            # Behind a row: behind one of its labels it was looked at whether all are as printed.
+            if self.policy.labels == 1 and (labels := self.shape.taken(policy_text.LABELS)):
                 self.policy.add_labels(labels)
             return True
         if counter_text.add_line(self.dump, line):
@@ -538,7 +545,10 @@ class _Mixed:
             kind = "policy" if nothing[1] is not None else "counters"
             self._not_ct(f"Cilium {kind} list")
             self.dump.listings.shown.add(kind)
+        elif self.dump.kinds and _ERROR.match(line) and self._errors >= _MAX_ERRORS:
+            self.dump.lose("line(s)", line, "that are errors, too")
         elif self.dump.kinds and _ERROR.match(line):
+            self._errors += 1
             above = self.whose.above
             what = "the listing" if above is None else f"what is below {above.strip()[:80]!r}"
             self.dump.partial.append(f"{what} ends with an error: {_ERROR.sub('', line)[:160]}")

@@ -51,6 +51,8 @@ _HEAD = 4096
 _KEPT = 1000
 #: What an element costs that is read by itself.
 _BY_ITSELF_WORK = 4 * ELEMENT_WORK
+#: What one costs beside its bytes that is of no known form: it is looked at for a listing's marks.
+_IGNORED_WORK = 8
 #: Names that are said of those that a document gives its lists.
 _SHOWN_NAMES = 5
 #: How a document starts, its form the name of the group: one pattern, for every line is asked.
@@ -299,7 +301,7 @@ class Documents:
         left_out = 0
         try:
             for item in json_array(elements, lenient=True):
-                self._lines.spend(ELEMENT_WORK)
+                self._lines.spend(_IGNORED_WORK + (len(elements.last) >> 5))
                 told = told or TOLD.search(elements.last) is not None
                 if told and len(kept) < _KEPT and self._lines.position - start <= MAX_DOCUMENT:
                     kept.append(item)
