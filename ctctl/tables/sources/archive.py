@@ -20,7 +20,7 @@ from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.members import Dumps, Members, node_of
 from ctctl.tables.sources.named import MAX_OWN, MAX_OWN_FILE, is_wanted
-from ctctl.tables.sources.stream import YAML_WORK, EndedEarlyError, Prefixed, Reader
+from ctctl.tables.sources.stream import YAML_WORK, EndedEarlyError, Prefixed, Reader, yaml_work
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 from ctctl.tables.sources.zipped import directory, local_members, member, spooled
 
@@ -141,8 +141,11 @@ class _Dumps:
         json = stream.peek(64).lstrip()[:1] in (b"{", b"[")
         limit = min(MAX_OWN_FILE, self.names_left, budget.room << 3 if json else budget.room // YAML_WORK)
         head = stream.peek(limit + 1)
-        if len(head) <= limit:
-            budget.spend(min(len(head) >> 3 if json else len(head) * YAML_WORK, budget.room))
+        if len(head) > limit:
+            return stream
+        work = len(head) >> 3 if json else yaml_work(head.decode("utf-8", "replace"))
+        if work <= budget.room:
+            budget.spend(work)
             part.documents.append(head)
             self.names_left -= len(head)
         return stream
