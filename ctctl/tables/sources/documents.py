@@ -14,12 +14,12 @@ from ctctl.tables.sources.gaps import MAX_MARK, is_left_out
 from ctctl.tables.sources.regular import Sample
 from ctctl.tables.sources.stream import (
     CHUNK,
-    YAML_WORK,
     EndedEarlyError,
     Lines,
     Reader,
     Unquoted,
     text_of,
+    yaml_work,
 )
 
 _Decoded = TypeVar("_Decoded")
@@ -449,7 +449,7 @@ def _yaml_blocks(lines: Lines) -> Iterator[tuple[list[str], int]]:
             break
         first = False
         if starts and block:
-            lines.spend(size * YAML_WORK)
+            lines.spend(yaml_work("\n".join(block)))
             lines.back(line + "\n")
             yield block, indent
             block, size = [], 0
@@ -459,6 +459,7 @@ def _yaml_blocks(lines: Lines) -> Iterator[tuple[list[str], int]]:
             raise DecodeError("an element of the YAML list is too long")
         block.append(text)
     if block:
+        lines.spend(yaml_work("\n".join(block)))
         yield block, indent
 
 
