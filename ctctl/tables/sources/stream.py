@@ -16,7 +16,7 @@ from ctctl.tables.sources.dress import MARKS, QUOTE, as_printed, unwrapped
 #: What a line costs of a budget's work, whatever it is, and a byte of YAML; sixteen bytes of anything cost one.
 LINE_WORK, YAML_WORK = 16, 1
 #: And a node of YAML, where it is made into a tree.
-_NODE_WORK = 6
+_NODE_WORK = 8
 #: And one with characters that no program writes.
 _DRESSED_WORK = 16
 #: Lines are looked at for one that is as its program printed it up to this length.
