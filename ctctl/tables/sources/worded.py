@@ -74,7 +74,10 @@ class Worded:
 
         Where a line follows, it has such words and the marks of a record too.
         """
-        if self._tried > _MAX_WORDED or len(line) > HEAD or not has_any(line, _IN_MARK) or _MARK.search(line) is None:
+        if self._tried > _MAX_WORDED or len(line) > HEAD or not has_any(line, _IN_MARK):
+            return False
+        self._lines.spend(len(line) >> 2)  # the dearest look at a line that is none
+        if _MARK.search(line) is None:
             return False
         if form_of(line) is Form.JSON:
             return False  # what is in its strings is the document's
