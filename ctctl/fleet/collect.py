@@ -13,7 +13,7 @@ from typing import Final
 from ctctl.errors import CtctlError, PermissionDenied, UsageError
 from ctctl.fleet.lake import Collection, Lake, Part
 from ctctl.fleet.tables import LISTED, TABLES, listing_rows
-from ctctl.out.fetched import as_named
+from ctctl.out.fetched import as_named, fetched
 from ctctl.tables.names import names_of
 from ctctl.tables.open import open_source
 from ctctl.tables.show.arrow import Stamp, arrow_rows, row_groups
@@ -74,6 +74,13 @@ def collect(
             outcome = Outcome(as_named(spec), None, "failed", problem=as_named(problem), refused=refused)
             done(outcome)
             yield outcome
+
+
+def not_fetched() -> list[Outcome]:
+    """The nodes of which whoever fetched the sources got nothing."""
+    of = fetched()
+    failed = of.failed if of is not None else {}
+    return [Outcome(node, node, "failed", problem=reason) for node, reason in failed.items()]
 
 
 def label_of(spec: str) -> str:

@@ -1,6 +1,6 @@
 """GC engines against the same work in C: a million entries, half expired, in alternating rounds.
 
-    .venv/bin/python tests/bench/gc.py [--entries 1000000] [--rounds 5]
+    .venv/bin/python tests/bench/gc.py [--entries 1000000] [--rounds 30]
     .venv/bin/python tests/bench/gc.py --costs      what `predict` reckons with: a table that is empty, alive, expired
 
 Writes ratios to tests/bench/results/gc.json. Each engine's time runs from the open table to the last
@@ -114,7 +114,7 @@ def costs(entries: int, rounds: int) -> dict[str, dict[str, float]]:
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--entries", type=int, default=1_000_000)
-    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--rounds", type=int, default=30)
     arguments.add_argument("--costs", action="store_true")
     asked = arguments.parse_args()
     before = json.loads(RESULTS.read_text())

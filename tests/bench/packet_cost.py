@@ -3,12 +3,12 @@
 
     sudo .venv/bin/python tests/bench/packet_cost.py [--repeat N] [--rounds N] [--against DIR] [--out DIR]
 
-Each hook's program runs N times over the same packet by BPF_PROG_TEST_RUN; from the time of one run
-that of an empty program, measured in turn with it, is taken off. Rounds are short and many, and the least counts:
-what else the machine does shows in the others. A translated packet would not be
-translated again in the next run, so two services have each other's address as their backend: the packet
-goes from one to the other and back for ever, and every run is a whole translation. Where a run leaves
-something that the next would notice (the TTL, the mark, an address), there are few runs a round and many rounds.
+Each hook's program runs N times over the same packet by BPF_PROG_TEST_RUN; from the time of one run that of an
+empty program, measured in turn with it, is taken off. Rounds are short and many, those of all cases in turn, and the
+least counts: what else the machine does, and how fast it is for a while, shows in the others. A translated packet
+would not be translated again in the next run, so two services have each other's address as their backend: the packet
+goes from one to the other and back for ever, and every run is a whole translation. Where a run leaves something that
+the next would notice (the TTL, the mark, an address), there are few runs a round and many rounds.
 
 IPv6's cases are IPv4's with other addresses, through IPv6's programs of a node that has both families. SNAT and DSR
 stand side by side in single runs: a packet that has the node's address already would not be translated again.
@@ -30,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,39 @@ from ctctl.packet.geneve import dsr_option
 from ctctl.packet.text import parse_packet_text
 
 OBJECTS = Path(ctctl.__file__).parent / "bpf"
+HEADERS = Path(__file__).parents[2] / "bpf" / "include"
 RESULTS = Path(__file__).parent / "results"
-EMPTY = '#include <linux/bpf.h>\n__attribute__((section("tc"), used)) int empty(struct __sk_buff *skb) { return 0; }\n'
+#: A program that does nothing, and one for each family that only asks the kernel for an entry of conntrack.
+BESIDE = r"""
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <ctctl/abi.h>
+
+#define LOOKUP(family) \
+struct { \
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); \
+	__type(key, struct ipv##family##_ct_tuple); \
+	__type(value, struct ct_entry); \
+	__uint(max_entries, 65536); \
+} table##family SEC(".maps"); \
+SEC("tc") int lookup##family(struct __sk_buff *skb) \
+{ \
+	struct ipv##family##_ct_tuple key = {}; \
+	struct ct_entry *entry = bpf_map_lookup_elem(&table##family, &key); \
+	return entry ? entry->flags : 0; \
+}
+LOOKUP(4)
+LOOKUP(6)
+
+SEC("tc") int empty(struct __sk_buff *skb) { return 0; }
+char LICENSE[] SEC("license") = "GPL";
+"""
 OBJECT_HOOKS = {
     "lxc": ("from_container", "to_container"),
     "netdev": ("from_netdev", "to_netdev"),
     "overlay": ("from_overlay",),
 }
-#: rounds of a case that allows only few runs each
+#: rounds of a case that allows only few runs each, at least
 SHORT_ROUNDS = 3000
 
 #: what Cilium 1.16.4 was measured to take above the empty program (ns), and the empty program there
@@ -130,6 +155,8 @@ CASES = (
          (("from_overlay", f"tcp {CLIENT} > {SERVER} S"),), repeat=1),
     Case("to_netdev, not a reply of a service", "to_netdev", f"tcp {POD} > {CLIENT} A", ()),
 )  # fmt: skip
+#: What each lookup of a connection costs in the kernel: its hash of Cilium's key, 14 octets or 38.
+LOOKUP = Case("of the kernel alone: a lookup of a connection", "", f"tcp {POD} > {PEER} A", ())
 LOW = CLIENT.replace(":40000", ":20000")
 SINGLE = tuple(
     Case(f"from_netdev, LoadBalancer by {mode.upper()}, single runs", "from_netdev", f"tcp {LOW} > 172.16.0.10:80 A",
@@ -209,41 +236,75 @@ def datapath(version: int = 4, mode: str = "dsr", objects: Path = OBJECTS) -> It
 
 
 @contextmanager
-def empty_program(clang: str) -> Iterator[Program]:
+def beside(clang: str) -> Iterator[BpfObject]:
+    """The programs to compare with: ``empty``, ``lookup4`` and ``lookup6``."""
     with tempfile.TemporaryDirectory() as tmp, ExitStack() as stack:
-        source = Path(tmp) / "empty.c"
-        source.write_text(EMPTY)
-        include = f"-I/usr/include/{platform.machine()}-linux-gnu"
-        subprocess.run([clang, "-target", "bpf", "-O2", "-g", include, "-c", source, "-o", f"{tmp}/e.o"], check=True)
+        source = Path(tmp) / "beside.c"
+        source.write_text(BESIDE)
+        include = [f"-I/usr/include/{platform.machine()}-linux-gnu", f"-I{HEADERS}"]
+        subprocess.run([clang, "-target", "bpf", "-O2", "-g", *include, "-c", source, "-o", f"{tmp}/e.o"], check=True)
         bpf = stack.enter_context(BpfObject.open(f"{tmp}/e.o"))
         bpf.load()
+        for name, size in (("table4", 14), ("table6", 38)):
+            bpf.map(name).update(bytes(size), bytes(56))
+        yield bpf
+
+
+@contextmanager
+def empty_program(clang: str) -> Iterator[Program]:
+    with beside(clang) as bpf:
         yield bpf.program("empty")
 
 
-def measure(hook: Callable[[str], Program], empty: Program, case: Case, repeat: int, rounds: int) -> dict[str, Any]:
-    """The least of many rounds, each shorter than a turn of the scheduler, less the empty program's least."""
-    for name, text in case.before:
-        hook(name).test_run(frame(text))
-    data = frame(case.packet)
-    if case.repeat:
-        repeat, rounds = case.repeat, SHORT_ROUNDS
-    floors, runs = [], []
+@dataclass(slots=True)
+class Run:
+    """A case's program with what it costs: nanoseconds of one run of each round, and of the empty program's."""
+
+    case: Case
+    program: Program
+    repeat: int
+    data: bytes
+    floors: list[int] = field(default_factory=list)
+    costs: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, case: Case, hook: Callable[[str], Program], repeat: int) -> Run:
+        for name, text in case.before:
+            hook(name).test_run(frame(text))
+        return cls(case, hook(case.hook), case.repeat or repeat, frame(case.packet))
+
+    def round(self, empty: Program) -> None:
+        self.floors.append(empty.test_run(self.data, repeat=self.repeat).duration_ns)
+        self.costs.append(self.program.test_run(self.data, repeat=self.repeat).duration_ns)
+
+    @property
+    def above_empty(self) -> int:
+        return min(self.costs) - min(self.floors)
+
+
+def measure(runs: list[Run], empty: Program, rounds: int) -> None:
+    """``rounds`` of each, all in turn, each shorter than a turn of the scheduler; more of those that are one run."""
     for _ in range(rounds):
-        floors.append(empty.test_run(data, repeat=repeat).duration_ns)
-        runs.append(hook(case.hook).test_run(data, repeat=repeat).duration_ns)
-    floor, cost = min(floors), min(runs) - min(floors)
+        for run in runs:
+            for _ in range(max(SHORT_ROUNDS // rounds, 1) if run.case.repeat else 1):
+                run.round(empty)
+
+
+def row_of(run: Run) -> dict[str, Any]:
+    """The least of a case's rounds less the empty program's least."""
+    floor, name = min(run.floors), run.case.name
     row: dict[str, Any] = {
-        "case": case.name,
-        "repeat": repeat,
-        "rounds": rounds,
-        "ns_above_empty": cost,
-        "median_ns_above_empty": statistics.median(runs) - statistics.median(floors),
+        "case": name,
+        "repeat": run.repeat,
+        "rounds": len(run.costs),
+        "ns_above_empty": run.above_empty,
+        "median_ns_above_empty": statistics.median(run.costs) - statistics.median(run.floors),
         "empty_ns": floor,
-        "in_empty_runs": round(cost / floor, 1),
+        "in_empty_runs": round(run.above_empty / floor, 1),
     }
-    if case.name in ORIGINAL:
-        row["original_ns"] = ORIGINAL[case.name]
-        row["original_in_empty_runs"] = round(ORIGINAL[case.name] / ORIGINAL_EMPTY, 1)
+    if name in ORIGINAL:
+        row["original_ns"] = ORIGINAL[name]
+        row["original_in_empty_runs"] = round(ORIGINAL[name] / ORIGINAL_EMPTY, 1)
     return row
 
 
@@ -278,24 +339,28 @@ def as_markdown(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def compare(before: Path, empty: Program) -> None:
+MODES = ((4, "dsr"), (4, "snat"), (6, "dsr"), (6, "snat"))
+
+
+@contextmanager
+def prepared(repeat: int, objects: Path = OBJECTS) -> Iterator[list[Run]]:
+    """Every case, each family and mode on tables of its own."""
+    with ExitStack() as stack:
+        runs = []
+        for version, mode in MODES:
+            hook = stack.enter_context(datapath(version, mode, objects))
+            cases = [case for case in (*CASES, *SINGLE) if case.mode == mode]
+            runs += [Run.of(case if version == 4 else case.of_ipv6(), hook, repeat) for case in cases]
+        yield runs
+
+
+def compare(before: Path, empty: Program, repeat: int, rounds: int) -> None:
     """The least of each version's rounds, in turn, and their ratio."""
-    for case in (*CASES, *SINGLE, *(case.of_ipv6() for case in (*CASES, *SINGLE))):
-        data, repeat = frame(case.packet), case.repeat or 10_000
-        least = {"empty": 1 << 60, "before": 1 << 60, "now": 1 << 60}
-        with (
-            datapath(case.version, case.mode, before) as old,
-            datapath(case.version, case.mode) as now,
-        ):
-            for name, text in case.before:
-                old(name).test_run(frame(text))
-                now(name).test_run(frame(text))
-            programs = {"empty": empty, "before": old(case.hook), "now": now(case.hook)}
-            for _ in range(SHORT_ROUNDS if case.repeat else 400):
-                for which, program in programs.items():
-                    least[which] = min(least[which], program.test_run(data, repeat=repeat).duration_ns)
-        cost = {which: ns - least["empty"] for which, ns in least.items()}
-        print(f"{case.name:55} {cost['before']:5} {cost['now']:5}  {cost['now'] / cost['before']:.3f}", flush=True)
+    with prepared(repeat, before) as old, prepared(repeat) as new:
+        measure([run for both in zip(old, new, strict=True) for run in both], empty, rounds)
+    for was, now in zip(old, new, strict=True):
+        ratio = now.above_empty / was.above_empty
+        print(f"{was.case.name:55} {was.above_empty:5} {now.above_empty:5}  {ratio:.3f}", flush=True)
 
 
 def main() -> None:
@@ -306,16 +371,16 @@ def main() -> None:
     parser.add_argument("--against", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
-    rows = []
-    with empty_program(args.clang) as empty:
+    with beside(args.clang) as bpf:
+        empty = bpf.program("empty")
         if args.against:
-            compare(args.against, empty)
+            compare(args.against, empty, args.repeat, args.rounds)
             return
-        all_cases = (*CASES, *SINGLE)
-        for version, mode in ((4, "dsr"), (4, "snat"), (6, "dsr"), (6, "snat")):
-            with datapath(version, mode) as hook:
-                for case in (case if version == 4 else case.of_ipv6() for case in all_cases if case.mode == mode):
-                    rows.append(measure(hook, empty, case, args.repeat, args.rounds))
+        with prepared(args.repeat) as runs:
+            for version, lookup in ((4, LOOKUP), (6, LOOKUP.of_ipv6())):
+                runs.append(Run(lookup, bpf.program(f"lookup{version}"), args.repeat, frame(lookup.packet)))
+            measure(runs, empty, args.rounds)
+            rows = [row_of(run) for run in runs]
     add_ratios(rows)
     result: dict[str, Any] = {
         "benchmark": "packet_cost", "repeat": args.repeat, "rounds": args.rounds, "kernel": platform.release(),
