@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ctctl.ct.report import BUCKETS, TableStats
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import Direction, protocol_name
+from ctctl.tables.classes import in_seconds
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.query.values import STATES
 from ctctl.tables.scan import scan_stats
@@ -67,14 +68,14 @@ def _count_batch(columns: CtColumns, table: CtTable) -> Any:
         return np.concatenate([*parts, np.zeros(3 * BUCKETS, np.int64)])
     last = np.maximum(columns.slot(Slot.LAST_TX_REPORT), columns.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
     now_s = table.clock.seconds(now)
-    left = _seconds(lifetime, table) - now_s
+    left = in_seconds(lifetime, table.clock) - now_s
     known = (last > 0) & (last <= now)
-    parts += [_buckets(left[~expired]), _buckets(-left[expired]), _buckets(now_s - _seconds(last[known], table))]
+    parts += [
+        _buckets(left[~expired]),
+        _buckets(-left[expired]),
+        _buckets(now_s - in_seconds(last[known], table.clock)),
+    ]
     return np.concatenate(parts)
-
-
-def _seconds(times: Any, table: CtTable) -> Any:
-    return times if table.clock.hz is None else (times << 8) // table.clock.hz
 
 
 def _buckets(seconds: Any) -> Any:

@@ -114,17 +114,19 @@ class NameBook:
         return {address: name for address, name in names.items() if address not in several}
 
     def _show_services(self, names: dict[str, str]) -> None:
-        for rev_nat in self.listings.rev_nats:
-            text = endpoint(rev_nat.addr, rev_nat.port)
-            name = self.service_ids.get(rev_nat.rev_nat)
-            names[f"rev-nat {rev_nat.rev_nat}"] = f"{name} {text}" if name else text
+        fronts: dict[int, set[str]] = {}
+        for slot in self.listings.services:
+            if slot.rev_nat and not slot.slot:
+                fronts.setdefault(slot.rev_nat, set()).add(endpoint(slot.addr, slot.port))
+        heads = {number: ends.pop() for number, ends in fronts.items() if len(ends) == 1}
+        heads.update((one.rev_nat, endpoint(one.addr, one.port)) for one in self.listings.rev_nats)
+        for number, text in heads.items():
+            name = self.service_ids.get(number)
+            names[f"rev-nat {number}"] = f"{name} {text}" if name else text
         names.update({f"service {number}": name for number, name in self.service_ids.items()})
         ports = {slot.backend_id: slot.backend for slot in self.listings.services if slot.backend_id and slot.backend}
         for backend in self.listings.backends:
-            address = str(backend.addr) if backend.addr.version == 4 else f"[{backend.addr}]"
-            known = ports.get(backend.backend_id, address)
-            if backend.port is not None:
-                known = endpoint(backend.addr, backend.port)
+            known = backend.where if backend.port is not None else ports.get(backend.backend_id, backend.where)
             names[f"backend {backend.backend_id}"] = known
 
     # ---- typed
