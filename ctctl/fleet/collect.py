@@ -22,8 +22,12 @@ from ctctl.tables.sources.members import folder_of, word_of
 
 #: When a sysdump or a bugtool was made, in its own name.
 _DATED: Final = re.compile(r"(?<!\d)(20\d{6})-(\d{6})(?!\d)")
-_ENDINGS: Final = re.compile(
-    r"(?:\.(?:tar|tgz|t?gz|xz|bz2|zst|zip|ctsnap|jsonl?|ndjson|ya?ml|txt|out|log|md))+$", re.IGNORECASE
+#: Of a file's name, what says only how it was packed and what is in it.
+_ENDINGS: Final = frozenset(
+    (
+        *(".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".zip"),
+        *(".ctsnap", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".txt", ".out", ".log", ".md"),
+    )
 )
 _BLOCK: Final = 1 << 20
 
@@ -86,7 +90,10 @@ def not_fetched() -> list[Outcome]:
 def label_of(spec: str) -> str:
     """A name for the node of a source that has none: its file's, without what says only what is in it."""
     path = PurePosixPath(*[part for part in Path(spec).parts if part not in ("/", "..", ".")])
-    name = _ENDINGS.sub("", path.name) or spec
+    name = path.name
+    while (at := name.rfind(".")) >= 0 and name[at:].lower() in _ENDINGS:
+        name = name[:at]
+    name = name or spec
     return name if word_of(path) else folder_of(path) or name
 
 

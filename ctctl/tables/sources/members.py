@@ -16,7 +16,7 @@ Dumps = dict[str | None, Dump]
 Name = TypeVar("Name", str, str | None)
 Way: TypeAlias = tuple[str, ...]
 
-_POD = re.compile(r"cilium-bugtool-(?P<pod>[a-z0-9.-]*?[a-z][a-z0-9.-]*?)-\d{8}-\d{6}")
+_POD = re.compile(r"cilium-bugtool-(?P<pod>[0-9.-]*+[a-z][a-z0-9.-]*?)-\d{8}-\d{6}")
 _NAMED = re.compile(r"cilium-bugtool-(?P<pod>[a-z][a-z0-9.-]{0,60})$")
 #: Folders that say what is in them, not whose it is.
 _STRUCTURE = re.compile(

@@ -17,11 +17,11 @@ from ctctl.tables.sources.members import word_of
 
 #: A name as it stands alone, with what people and programs put around it: a bullet, a role, an address in parentheses.
 _ALONE = re.compile(
-    r"\s*(?:[*-] |\d{1,3}[.)] |#{1,40} ?|[A-Z_]{0,20}(?:NODE|HOST|NAME)=)?[*_`]{0,2}"
+    r"\s*+(?:[*-] |\d{1,3}[.)] |#{1,40} ?|[A-Z_]{0,20}(?:NODE|HOST|NAME)=)?[*_`]{0,2}"
     r"(?:(?i:nodes?|pods?|[a-z0-9-]{1,63})/)?"
     r"(?:(?P<kind>(?i:node|host|server|worker|master|machine|vm)) (?P<number>\d{1,5})"
     r"|(?P<name>[A-Za-z0-9](?:[\w.:-]{0,120}(?:[A-Za-z0-9]|\[[\d,-]{1,40}\](?:\.[\w.-]{1,60})?))?))"
-    r"[*_`]{0,2}(?: \([\w.:/, -]{1,80}\))?(?:[:>]?[*_`]{0,2}\\?|: [|>][+-]?| ?[#=~<*-]{2,40})\s*$"
+    r"[*_`]{0,2}(?: \([\w.:/, -]{1,80}\))?(?:[:>]?[*_`]{0,2}\\?|: [|>][+-]?| ?[#=~<*-]{2,40})\s*+$"
 )
 _NAME = re.compile(
     r"(?=[A-Za-z0-9.\[\],-]{2,})[A-Za-z][A-Za-z0-9]*(?:[.-]+[A-Za-z0-9]+){0,20}(?:-?\[[\d,-]{1,40}\](?:\.[a-z0-9.-]{1,60})?)?$"
