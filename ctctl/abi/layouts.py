@@ -1288,7 +1288,7 @@ class ctscan_state(AbiStruct):  # noqa: N801
 
 
 class ctscan_stats(AbiStruct):  # noqa: N801
-    """``struct ctscan_stats``, 3528 bytes."""
+    """``struct ctscan_stats``, 7496 bytes."""
 
     entries: int
     proto: Array[Any]
@@ -1303,7 +1303,7 @@ class ctscan_stats(AbiStruct):  # noqa: N801
         ("entries", u64),
         ("proto", u64 * 256),
         ("kind", u64 * 2 * 4 * 2 * 3),
-        ("flags", u64 * 16),
+        ("flags", u64 * 256 * 2),
         ("remaining", u64 * 40),
         ("overdue", u64 * 40),
         ("idle", u64 * 40),

@@ -6,7 +6,7 @@ The command's own words follow; what it reads is fetched first, its ``--from`` i
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,7 @@ from ctctl.cli.complete import answering
 from ctctl.cli.options import Attach
 from ctctl.errors import PartialDataError, UsageError
 from ctctl.model.units import counted
-from ctctl.out.fetched import fetched_by
+from ctctl.out.fetched import fetched_by, without
 from ctctl.out.text import safe, shell_word
 
 if TYPE_CHECKING:
@@ -340,10 +340,10 @@ def _run(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[A
     from ctctl.cluster.fetch import write_reasons
 
     read = [answer for answer in answers if answer.folder is not None]
-    failed = _failed(answers)
+    failed = {answer.node: answer.reason or "" for answer in _failed(answers)}
     found = command_of(words)
     if words[0] == "gc":
-        return _gc(words, params, read, folder) or (5 if failed else 0)
+        return _gc(words, params, read, failed, folder) or (5 if failed else 0)
     more: list[str] = []
     named = any(word == "--cluster" or word.startswith("--cluster=") for word in words)
     if words[:2] == ["fleet", "collect"] and not named:
@@ -358,21 +358,27 @@ def _run(api: Api, words: list[str], params: dict[str, Any], answers: Sequence[A
         names = folder / "names.json"
         _names(api, names)
         more += ["--names", str(names)]
-    status = _inner([*words, *more])
+    with without(failed):
+        status = _inner([*words, *more])
     return status if status or not failed else 5
 
 
-def _gc(words: Sequence[str], params: dict[str, Any], read: Sequence[Answer], folder: Path) -> int:
+def _gc(
+    words: Sequence[str], params: dict[str, Any], read: Sequence[Answer], failed: Mapping[str, str], folder: Path
+) -> int:
     """What a run would do on each node by itself, which is how it would run: a report a node, named as its source."""
     from contextlib import chdir
 
     statuses = []
+    shown = params.get("output") in {"table", "wide"}
     with chdir(folder):
         for answer in read:
             assert answer.folder is not None
-            if params.get("output") in {"table", "wide"}:
+            if shown:
                 print(f"{safe(answer.node)}:", flush=True)
             statuses.append(_inner([*words, "--from", str(answer.folder.relative_to(folder))]))
+    for node, reason in failed.items() if shown else ():
+        print(f"{safe(node)}:\n  {safe(reason)}", flush=True)
     return next((status for status in statuses if status), 0)
 
 

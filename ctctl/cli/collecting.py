@@ -73,7 +73,7 @@ def explain(where: SourceArgs, endpoint: str | None, out: Any) -> None:
         if endpoint is None and all(table.live is not None for table in tables.tables):
             settle_time(tables, where.now, clock_given=where.clock is not None)
         found, notes = preview.explanations(tables, _scrub(tables, endpoint))
-        write_explanations(found, out, sys.stdout)
+        write_explanations(found, out, sys.stdout, tables.nodes())
         for note in notes:
             say(note)
     if notes:

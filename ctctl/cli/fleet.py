@@ -91,7 +91,7 @@ def collect(
     ctctl fleet collect s3://bucket/lake --from auto
     """
     from ctctl.cli.report import say
-    from ctctl.fleet.collect import Wanted
+    from ctctl.fleet.collect import Wanted, not_fetched
     from ctctl.fleet.collect import collect as run
     from ctctl.fleet.lake import Lake
     from ctctl.fleet.show import outcome_view
@@ -103,6 +103,7 @@ def collect(
     options = SourceArgs(now=now, clock=clock, layout=layout, names=names).options()
     wanted = Wanted(cluster, node, _time(at), options)
     outcomes = list(run(Lake(lake), specs, wanted, lambda one: say(one.problem) if one.problem else None))
+    outcomes += not_fetched()
     write_rows(outcome_view(), outcomes, out.options(), sys.stdout)
     failed = [one for one in outcomes if one.problem]
     if failed and len(failed) == len(outcomes) and all(one.status == "failed" for one in failed):

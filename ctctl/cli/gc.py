@@ -100,7 +100,7 @@ def gc(
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option("--backend", metavar="IP|ID", help="Delete the service entries of a gone backend instead."),
+        typer.Option("--backend", metavar="IP|NAME|ID", help="Delete the service entries of a gone backend instead."),
     ] = None,
     orphans: Annotated[bool, typer.Option("--orphans", help="Also SNAT entries without a conntrack entry.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say for each class why it would go or stay.")] = False,

@@ -125,7 +125,7 @@ _GC_ROW = record(
         "skipped": COUNT,
     },
     # A scrub does not ask what is expired: it counts what it selects, and what is of others.
-    dict.fromkeys(("alive", "expired", "others", "selected"), COUNT),
+    {"node": maybe(STRING), **dict.fromkeys(("alive", "expired", "others", "selected"), COUNT)},
 )
 _GC_META = {
     "source": STRING,

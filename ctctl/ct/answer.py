@@ -83,7 +83,8 @@ def _backend(search: Search, rows: list[CtRow], nat: Translations) -> tuple[int 
             if found is not None:
                 return number, found, None
             if not known:
-                return number, None, f"backend {number}: the source shows no backends"
+                listed = _listed(search, row.node, number)
+                return number, listed, None if listed else _unknown(search, row.node, number)
             return (
                 number,
                 None,
@@ -97,6 +98,21 @@ def _backend(search: Search, rows: list[CtRow], nat: Translations) -> tuple[int 
             if not row.entry.related and (found := _backend_at(search, node, rev_nat, row.entry.tuple)):
                 return found.backend_id, found, None
     return None, None, None
+
+
+def _unknown(search: Search, node: str | None, number: int) -> str:
+    shown = any(slot.backend is not None for slot in search.listings(node).services)
+    return f"backend {number}: the source shows no {'numbers of backends' if shown else 'backends'}"
+
+
+def _listed(search: Search, node: str | None, number: int) -> Backend | None:
+    """A backend as the slots of services show it, where no listing of the backends themselves does."""
+    from ctctl.model.service import Backend
+
+    for slot in search.listings(node).services:
+        if slot.backend_id == number and (end := slot.backend_end) is not None:
+            return Backend(number, end[0], slot.proto, end[1])
+    return None
 
 
 def _backend_at(search: Search, node: str | None, rev_nat: int, flow: FlowTuple) -> Backend | None:

@@ -25,6 +25,10 @@ _NAMED = {
     "tx_flags_seen": True,
     "tcp_flags": True,
 }
+#: A flag word as listings have it: ``Flags=0x0013 [ RxClosing TxClosing SeenNonSyn ]``, ``"Flags": 19,``.
+_WITH_NAME = re.compile(
+    rf"(?:\"?(?P<name>\w+)\"?\s*(?P<sign>[=:])\s*)?(?P<word>{_WORD})\s*,?(?P<words>\s*\[[\w\s=]*\])?"
+)
 #: Bytes in hex, however they are separated, quoted or listed.
 _HEX = re.compile(r"[0-9a-fA-Fx\s,:_\"\[\]-]+")
 #: What a printed line has and hex has not: an arrow, a JSON object, "expires=".
@@ -66,12 +70,12 @@ def decode(text: str, layout: Layout = Layout.V1_16) -> Decoded:
     has (``TCP IN a -> b expires=…``). Raises UsageError.
     """
     stripped = text.strip()
-    name, equals, word = stripped.partition("=")
-    if re.fullmatch(_WORD, stripped):
-        number = _flag_word(stripped)
-        return Decoded(flags=number, tcp_flags=number if number <= 0xFF else None)
-    if equals and re.fullmatch(r"\w+", name) and re.fullmatch(_WORD, word.strip()):
-        return _named(name, _flag_word(word.strip()))
+    shown = _WITH_NAME.fullmatch(stripped)
+    if shown is not None and shown["name"] is None:
+        number = _flag_word(shown["word"])
+        return Decoded(flags=number, tcp_flags=number if number <= 0xFF and shown["words"] is None else None)
+    if shown is not None and (shown["sign"] == "=" or shown["name"].lower() in _NAMED):
+        return _named(shown["name"], _flag_word(shown["word"]))
     if _LINE.search(stripped) and not _HEX.fullmatch(stripped):
         return _line(stripped)
     key_text, colon, value_text = stripped.partition(":")

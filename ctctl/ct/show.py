@@ -10,7 +10,6 @@ from typing import Any, TextIO
 from ctctl.ct.report import Connection, CtEvent, Difference, Member, TableStats, Talker
 from ctctl.model.clock import Clock
 from ctctl.model.row import CtRow
-from ctctl.model.tuples import endpoint
 from ctctl.model.units import format_duration
 from ctctl.out.cells import jsonable
 from ctctl.out.fetched import says_node
@@ -69,7 +68,7 @@ def _write_connection(found: Connection, options: OutputOptions, stream: TextIO,
     if found.service is not None:
         backend = found.backend
         via = f" via backend {found.backend_id}" if found.backend_id else ""
-        where = f" at {endpoint(backend.addr, backend.port or 0)}" if backend is not None else ""
+        where = f" at {backend.where}" if backend is not None else ""
         state = f" ({backend.state})" if backend is not None and backend.state else ""
         stream.write(prose(safe(f"service {found.service}{via}{where}{state}"), stream, rest="  "))
     for entry in found.nat:
@@ -196,7 +195,8 @@ def write_stats(found: Iterable[TableStats], options: OutputOptions, stream: Tex
             for name, title in (("remaining", "time left"), ("overdue", "expired since"), ("idle", "idle")):
                 counts = getattr(stats, name)
                 if counts and any(counts):
-                    stream.write(f"\n{safe(stats.map)}: {title}\n")
+                    whose = f"{stats.node}: " if nodes and stats.node is not None else ""
+                    stream.write(f"\n{safe(whose + stats.map)}: {title}\n")
                     _write_histogram(counts, stream)
 
 

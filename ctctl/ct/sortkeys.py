@@ -8,6 +8,7 @@ import numpy as np
 
 from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import TUPLE_RELATED, other_bits
+from ctctl.tables.classes import in_seconds
 from ctctl.tables.show.entry_facts import COUNTERS, NUMBERS
 from ctctl.tables.show.rowform import EntryForm
 
@@ -53,16 +54,13 @@ def sort_keys(form: EntryForm, columns: CtColumns, name: str) -> tuple[list[Arra
 def _times(form: EntryForm, columns: CtColumns, name: str, now: int) -> tuple[list[Array], Mask]:
     clock, none = form.table.clock, np.zeros(len(columns), np.bool_)
 
-    def seconds(times: Array) -> Array:
-        return times if clock.hz is None else (times << 8) // clock.hz
-
     lifetime = columns.slot(Slot.LIFETIME)
     if name == "expired":
         return [(lifetime < now).astype(np.int64)], none
     if name == "remaining":
-        return [seconds(lifetime.astype(np.int64)) - clock.seconds(now)], none
+        return [in_seconds(lifetime.astype(np.int64), clock) - clock.seconds(now)], none
     last = np.maximum(columns.slot(Slot.LAST_TX_REPORT), columns.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
-    return [clock.seconds(now) - seconds(last)], last == 0
+    return [clock.seconds(now) - in_seconds(last, clock)], last == 0
 
 
 def _counted(columns: CtColumns) -> Mask:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ctctl.ct.report import BUCKETS, TableStats
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import Direction, protocol_name
+from ctctl.tables.classes import in_seconds
 from ctctl.tables.query.filter import EVERYTHING, Filter
 from ctctl.tables.query.values import STATES
 from ctctl.tables.scan import scan_stats
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from ctctl.decode.columns import CtColumns
 
 _DIRECTIONS = tuple(direction.value for direction in Direction)
-_PROTOS, _KINDS, _FLAGS = 256, 48, 16
-_SIZE = 1 + _PROTOS + _KINDS + _FLAGS + 3 * BUCKETS
+_PROTOS, _KINDS, _OCTET = 256, 48, 256
+_SIZE = 1 + _PROTOS + _KINDS + 2 * _OCTET + 3 * BUCKETS
 
 
 def stats(source: Source, wanted: Filter = EVERYTHING) -> Iterator[TableStats]:
@@ -49,7 +50,6 @@ def _count_batch(columns: CtColumns, table: CtTable) -> Any:
     proto = columns.slot(Slot.PROTO)
     tuple_flags = columns.slot(Slot.TUPLE_FLAGS).astype(np.int64)
     flags = columns.slot(Slot.FLAGS).astype(np.int64)
-    octets = columns.slot(Slot.FLAGS).astype("<u2").view(np.uint8).reshape(-1, 2)
     lifetime = columns.slot(Slot.LIFETIME).astype(np.int64)
     direction = np.where(tuple_flags & 4, 2, tuple_flags & 1)
     closing = flags & 3
@@ -61,20 +61,21 @@ def _count_batch(columns: CtColumns, table: CtTable) -> Any:
         np.array([len(columns)]),
         np.bincount(proto, minlength=_PROTOS),
         np.bincount(kind, minlength=_KINDS),
-        np.unpackbits(octets, axis=1, bitorder="little").sum(axis=0, dtype=np.int64),
+        np.bincount(flags & 0xFF, minlength=_OCTET),
+        np.bincount(flags >> 8 & 0xFF, minlength=_OCTET),
     ]
     if now is None:
         return np.concatenate([*parts, np.zeros(3 * BUCKETS, np.int64)])
     last = np.maximum(columns.slot(Slot.LAST_TX_REPORT), columns.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
     now_s = table.clock.seconds(now)
-    left = _seconds(lifetime, table) - now_s
+    left = in_seconds(lifetime, table.clock) - now_s
     known = (last > 0) & (last <= now)
-    parts += [_buckets(left[~expired]), _buckets(-left[expired]), _buckets(now_s - _seconds(last[known], table))]
+    parts += [
+        _buckets(left[~expired]),
+        _buckets(-left[expired]),
+        _buckets(now_s - in_seconds(last[known], table.clock)),
+    ]
     return np.concatenate(parts)
-
-
-def _seconds(times: Any, table: CtTable) -> Any:
-    return times if table.clock.hz is None else (times << 8) // table.clock.hz
 
 
 def _buckets(seconds: Any) -> Any:
@@ -88,8 +89,8 @@ def _buckets(seconds: Any) -> Any:
 def stats_of(table: CtTable, numbers: Sequence[int], engine: str) -> TableStats:
     """The counts with their names."""
     protos, rest = numbers[1 : 1 + _PROTOS], numbers[1 + _PROTOS :]
-    kinds, flags = rest[:_KINDS], rest[_KINDS : _KINDS + _FLAGS]
-    histograms = rest[_KINDS + _FLAGS :]
+    kinds, octets = rest[:_KINDS], rest[_KINDS : _KINDS + 2 * _OCTET]
+    histograms = rest[_KINDS + 2 * _OCTET :]
     by_direction, by_state = dict.fromkeys(_DIRECTIONS, 0), dict.fromkeys(STATES, 0)
     live_by_state = dict.fromkeys(STATES, 0)
     related = expired = 0
@@ -115,12 +116,18 @@ def stats_of(table: CtTable, numbers: Sequence[int], engine: str) -> TableStats:
         expired=expired if timed else None,
         half_open=live_by_state["new"],
         half_closed=live_by_state["closing"],
-        flags={_flag_name(bit): number for bit, number in enumerate(flags) if number},
+        flags={_flag_name(bit): number for bit in range(16) if (number := _with_bit(octets, bit))},
         remaining=tuple(histograms[:BUCKETS]) if timed else None,
         overdue=tuple(histograms[BUCKETS : 2 * BUCKETS]) if timed else None,
         idle=tuple(histograms[2 * BUCKETS :]) if timed else None,
         engine=engine,
     )
+
+
+def _with_bit(octets: Sequence[int], bit: int) -> int:
+    """How many entries have this bit of the flags, counted by the flags' two octets."""
+    first = bit // 8 * _OCTET
+    return sum(octets[first + value] for value in range(_OCTET) if value >> bit % 8 & 1)
 
 
 def _flag_name(bit: int) -> str:

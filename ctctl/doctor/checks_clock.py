@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from ctctl.decode.columns import Slot
 from ctctl.doctor.facts import Facts
 from ctctl.doctor.finding import Finding, Severity
@@ -43,8 +41,8 @@ def clock(facts: Facts) -> Iterator[Finding]:
     for table in facts.tables:
         if not len(table) or table.now is None:
             continue
-        reports = np.maximum(table.slot(Slot.LAST_TX_REPORT), table.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
-        future = int((reports > table.now + FUTURE_S).sum())
+        reports = table.reports
+        future = int((table.idle < -FUTURE_S).sum())
         far = int((table.left > ABSURD_S).sum())
         evidence: dict[str, object] = {
             "now": table.now,
@@ -68,8 +66,8 @@ def clock(facts: Facts) -> Iterator[Finding]:
                 show,
                 mend,
             )
-        elif len(table) >= FEW and reports.max() and reports.max() < table.now - SILENT_S:
-            silent = format_duration(int(table.now - reports.max()))
+        elif len(table) >= FEW and reports.max() and table.idle.min() > SILENT_S:
+            silent = format_duration(int(table.idle.min()))
             yield Finding(
                 "clock-mismatch",
                 Severity.WARNING,

@@ -13,7 +13,7 @@ from ctctl.doctor.facts import BUILD_UP, BUILD_UP_SHARE, Facts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.doctor.table import TableFacts, words
 from ctctl.model.entry import CtFlags
-from ctctl.model.service import LOOPBACK, Backend, ServiceSlot
+from ctctl.model.service import LOOPBACK, ServiceSlot
 from ctctl.model.timeouts import Timeouts
 from ctctl.model.tuples import Address, endpoint
 from ctctl.model.units import counted
@@ -153,7 +153,7 @@ def lost_backends(facts: Facts) -> Iterator[Finding]:
             None,
             f"{counted(len(lost), 'backend has', 'backends have')} an address of this node's pods, and no pod has it",
             "what is sent there is lost: the pod is gone and the agent has not taken it out of its services",
-            {"backend_ids": [backend.backend_id for backend in lost[:10]], "backends": [_text(b) for b in lost[:10]]},
+            {"backend_ids": [one.backend_id for one in lost[:10]], "backends": [one.where for one in lost[:10]]},
             (facts.show("ctctl lb list --backends"), facts.show("ctctl endpoint list")),
             ("kubectl get pods --all-namespaces --output wide",),
         )
@@ -161,10 +161,6 @@ def lost_backends(facts: Facts) -> Iterator[Finding]:
 
 def _pod_network(address: Address) -> object:
     return ip_network(f"{address}/{_POD_PREFIX[address.version]}", strict=False)
-
-
-def _text(backend: Backend) -> str:
-    return endpoint(backend.addr, backend.port) if backend.port is not None else str(backend.addr)
 
 
 def finished(facts: Facts) -> Iterator[Finding]:

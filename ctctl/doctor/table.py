@@ -12,6 +12,7 @@ from ctctl.decode.columns import CtColumns, Slot
 from ctctl.decode.ct import KEY_SIZE, TUPLE_IN, TUPLE_RELATED, VALUE_SIZE
 from ctctl.model.entry import CtFlags
 from ctctl.model.tuples import TCP, Address
+from ctctl.tables.classes import in_seconds
 from ctctl.tables.sources.base import CtTable
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class TableFacts:
         self.name = table.name
         self.family = table.family
         self.now = table.now
+        self.clock = table.clock
         self.max_entries = table.max_entries
         self.layout = table.layout
         self.live = table.live
@@ -61,14 +63,40 @@ class TableFacts:
 
     @cached_property
     def left(self) -> NDArray[np.int64]:
-        """Clock units until expiry, negative after it. Only where ``now`` is known."""
+        """Seconds until expiry, negative after it. Only where ``now`` is known."""
         assert self.now is not None
-        return self.slot(Slot.LIFETIME).astype(np.int64) - self.now
+        return self._seconds(self.slot(Slot.LIFETIME).astype(np.int64)) - self.clock.seconds(self.now)
+
+    @cached_property
+    def reports(self) -> NDArray[np.int64]:
+        """The later of an entry's two reports, in units of the clock; 0: there is none."""
+        found: NDArray[np.int64] = np.maximum(self.slot(Slot.LAST_TX_REPORT), self.slot(Slot.LAST_RX_REPORT)).astype(
+            np.int64
+        )
+        return found
+
+    @cached_property
+    def timeouts(self) -> NDArray[np.int64]:
+        """Seconds from the later report to expiry: the timeout that an entry was written with, or a little less."""
+        return self._seconds(self.slot(Slot.LIFETIME).astype(np.int64)) - self._seconds(self.reports)
+
+    @cached_property
+    def idle(self) -> NDArray[np.int64]:
+        """Seconds since the later report, negative for one to come. Only where ``now`` is known."""
+        assert self.now is not None
+        return self.clock.seconds(self.now) - self._seconds(self.reports)
+
+    def _seconds(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = in_seconds(times, self.clock)
+        return found
 
     @cached_property
     def alive(self) -> Mask:
         """Not expired; all of them where the time of the dump is unknown."""
-        return self.left >= 0 if self.now is not None else np.ones(len(self), bool)
+        if self.now is None:
+            return np.ones(len(self), bool)
+        found: Mask = self.slot(Slot.LIFETIME) >= self.now
+        return found
 
     @cached_property
     def service(self) -> Mask:

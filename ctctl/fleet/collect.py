@@ -13,7 +13,7 @@ from typing import Final
 from ctctl.errors import CtctlError, PermissionDenied, UsageError
 from ctctl.fleet.lake import Collection, Lake, Part
 from ctctl.fleet.tables import LISTED, TABLES, listing_rows
-from ctctl.out.fetched import as_named
+from ctctl.out.fetched import as_named, fetched
 from ctctl.tables.names import names_of
 from ctctl.tables.open import open_source
 from ctctl.tables.show.arrow import Stamp, arrow_rows, row_groups
@@ -22,8 +22,12 @@ from ctctl.tables.sources.members import folder_of, word_of
 
 #: When a sysdump or a bugtool was made, in its own name.
 _DATED: Final = re.compile(r"(?<!\d)(20\d{6})-(\d{6})(?!\d)")
-_ENDINGS: Final = re.compile(
-    r"(?:\.(?:tar|tgz|t?gz|xz|bz2|zst|zip|ctsnap|jsonl?|ndjson|ya?ml|txt|out|log|md))+$", re.IGNORECASE
+#: Of a file's name, what says only how it was packed and what is in it.
+_ENDINGS: Final = frozenset(
+    (
+        *(".tar", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".zip"),
+        *(".ctsnap", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".txt", ".out", ".log", ".md"),
+    )
 )
 _BLOCK: Final = 1 << 20
 
@@ -76,10 +80,20 @@ def collect(
             yield outcome
 
 
+def not_fetched() -> list[Outcome]:
+    """The nodes of which whoever fetched the sources got nothing."""
+    of = fetched()
+    failed = of.failed if of is not None else {}
+    return [Outcome(node, node, "failed", problem=reason) for node, reason in failed.items()]
+
+
 def label_of(spec: str) -> str:
     """A name for the node of a source that has none: its file's, without what says only what is in it."""
     path = PurePosixPath(*[part for part in Path(spec).parts if part not in ("/", "..", ".")])
-    name = _ENDINGS.sub("", path.name) or spec
+    name = path.name
+    while (at := name.rfind(".")) >= 0 and name[at:].lower() in _ENDINGS:
+        name = name[:at]
+    name = name or spec
     return name if word_of(path) else folder_of(path) or name
 
 

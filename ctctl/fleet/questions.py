@@ -14,7 +14,7 @@ from ctctl.fleet.lake import Collection
 from ctctl.fleet.tables import TABLES, files_of, latest_of
 from ctctl.model.suggest import unknown_name
 
-_COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
+_COMMENT: Final = re.compile(r"^[ \t]*+--.*$", re.MULTILINE)
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)\b")
 
 Value = int | str

@@ -14,18 +14,20 @@ from ctctl.errors import NotFoundError, UsageError
 from ctctl.model.entry import CtEntry
 from ctctl.model.tuples import Address, Direction
 from ctctl.model.units import decimal
+from ctctl.tables.names import book_of
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.rows import matching
 from ctctl.tables.sources.base import Source
 
 
 def entries_of_backend(source: Source, text: str) -> tuple[Filter, str]:
-    """The filter for the service entries of a backend (address, or id), and what is known of it in words.
+    """The filter for the service entries of a backend (address, name or id), and what is known of it in words.
 
-    Raises UsageError for what is neither, NotFoundError where no service entry uses it.
+    Raises UsageError for what is none of them, NotFoundError where no service entry uses it.
     """
     nodes: list[str | None] = [*source.nodes()] or [None]
-    found = {node: _found(source, node, text) for node in nodes}
+    ends = {node: frozenset[Address]() for node in nodes} if decimal(text) is not None else _ends(source, nodes, text)
+    found = {node: _found(source, node, text, ends[node]) for node in nodes}
     if not any(one.ids for one in found.values()):
         raise NotFoundError(f"no service entry uses a backend at {text} (ctctl lb list --backends shows what there is)")
     # Each node gives its backends numbers of its own.
@@ -61,19 +63,33 @@ class _Found(NamedTuple):
         return f"{name} is still in the backend table{only}"
 
 
-def _found(source: Source, node: str | None, text: str) -> _Found:
+def _found(source: Source, node: str | None, text: str, ends: frozenset[Address]) -> _Found:
     listings = source.some(node, "backends")
     present = {backend.backend_id: backend.addr for backend in listings.backends}
     number = decimal(text)
-    ids = {number} if number is not None else _ids_at(source, node, _address(text), present)
+    ids = {number} if number is not None else {one for end in ends for one in _ids_at(source, node, end, present)}
     return _Found(ids, None if "backends" in listings.missing else sorted(ids & present.keys()))
 
 
-def _address(text: str) -> Address:
+def _ends(source: Source, nodes: list[str | None], text: str) -> dict[str | None, frozenset[Address]]:
+    """The addresses that are meant, by node: one that was typed, or those of a name where that is known.
+
+    Raises UsageError for a name that no node knows.
+    """
     try:
-        return ip_address(text.strip("[]"))
+        return dict.fromkeys(nodes, frozenset({ip_address(text.strip("[]"))}))
     except ValueError:
-        raise UsageError(f"--backend {text}: an address or a backend id") from None
+        pass
+    found: dict[str | None, frozenset[Address]] = {}
+    unknown: UsageError | None = None
+    for node in nodes:
+        try:
+            found[node] = frozenset(one.network_address for one in book_of(source, node).networks(text))
+        except UsageError as error:
+            found[node], unknown = frozenset(), unknown or error
+    if unknown is not None and not any(found.values()):
+        raise UsageError(f"--backend {text}: an address, a name or a backend id: {unknown}") from unknown
+    return found
 
 
 def _ids_at(source: Source, node: str | None, address: Address, present: dict[int, Address]) -> set[int]:

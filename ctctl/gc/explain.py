@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctctl.gc.report import Explanation
+from ctctl.model.clock import Clock
 from ctctl.model.entry import CtFlags, state_of
 from ctctl.model.entry_class import EntryClass
 from ctctl.model.tuples import TCP, Direction
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # A finer class number: class << 5 | selected << 4 | state bits << 1 | expired.
 _CLOSING_MASK = 3
 _SEEN_SHIFT = 2
+_KTIME = Clock()
 
 
 def timeout_of(entry_class: EntryClass, flags: int) -> str:
@@ -48,14 +50,18 @@ class Scrub:
 
 
 def explain_rows(
-    name: str, rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], now: int, scrub: Scrub | None = None
+    name: str,
+    rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    now: int,
+    scrub: Scrub | None = None,
+    clock: Clock = _KTIME,
 ) -> list[Explanation]:
     """The classes of the entries in ``rows`` (keys, values), those that go first, the biggest first."""
     found: dict[int, Explanation] = {}
     for keys, values in rows:
         if not len(keys):
             continue
-        for number, count, low, high in _groups(keys, values, now, scrub):
+        for number, count, low, high in _groups(keys, values, now, scrub, clock):
             known = found.get(number)
             if known is None:
                 found[number] = _explanation(name, number, count, low, high, scrub=scrub)
@@ -70,16 +76,17 @@ def explain_rows(
 
 
 def _groups(
-    keys: NDArray[np.uint8], values: NDArray[np.uint8], now: int, scrub: Scrub | None
+    keys: NDArray[np.uint8], values: NDArray[np.uint8], now: int, scrub: Scrub | None, clock: Clock
 ) -> list[tuple[int, int, int, int]]:
     """(fine class number, count, least and most seconds since or until expiry) of a batch."""
     import numpy as np
 
     flags = classes.entry_flags(values)
-    left = classes.lifetimes(values).astype(np.int64) - now
+    left = classes.in_seconds(classes.lifetimes(values).astype(np.int64), clock) - clock.seconds(now)
+    over = classes.expired(values, now)
     state = (flags & _CLOSING_MASK) | ((flags & CtFlags.SeenNonSyn) != 0).astype(np.uint16) << _SEEN_SHIFT
-    chosen = scrub.of(keys) if scrub is not None else left < 0
-    numbers = (classes.class_numbers(keys).astype(np.int64) << 5) | (chosen << 4) | (state << 1) | (left < 0)
+    chosen = scrub.of(keys) if scrub is not None else over
+    numbers = (classes.class_numbers(keys).astype(np.int64) << 5) | (chosen << 4) | (state << 1) | over
     order = np.argsort(numbers, kind="stable")
     ordered, distance = numbers[order], np.abs(left)[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,7 @@ def preview(source: Source, interval_s: float = interval.START_S, scrub: Scrub |
     reports = tuple(_table(table, scrub) for table in timed)
     ratio = max((report.expired / report.max_entries for report in reports if report.max_entries), default=0.0)
     notes += [
-        f"{report.map}: the source does not say how large the table is: no part in the interval"
+        f"{_named(report.map, report.node)}: the source does not say how large the table is: no part in the interval"
         for report in reports
         if not report.max_entries and scrub is None
     ]
@@ -48,6 +49,7 @@ def preview(source: Source, interval_s: float = interval.START_S, scrub: Scrub |
         next_interval_s=interval.next_interval(interval_s, ratio),
         notes=tuple(dict.fromkeys(notes)),
         scrubbed=scrub.name if scrub is not None else None,
+        nodes=tuple(source.nodes()),
     )
 
 
@@ -57,7 +59,11 @@ def explanations(source: Source, scrub: Scrub | None = None) -> tuple[list[Expla
     Raises CtctlError where no time is known.
     """
     timed, notes = _timed(source)
-    found = [one for table in timed for one in explain_rows(table.name, _rows(table), _now(table), scrub)]
+    found = [
+        replace(one, node=table.node)
+        for table in timed
+        for one in explain_rows(table.name, _rows(table), _now(table), scrub, table.clock)
+    ]
     return found, notes
 
 
@@ -66,7 +72,7 @@ def _timed(source: Source) -> tuple[list[CtTable], list[str]]:
     # An empty table has no line that tells a time, and needs none.
     timed = [table for table in source.tables if table.now is not None or table.count == 0]
     unknown = [
-        f"{_named(table)}: the time of the dump is unknown: give --now"
+        f"{_named(table.name, table.node)}: the time of the dump is unknown: give --now"
         for table in source.tables
         if table.now is None and table.count != 0
     ]
@@ -75,8 +81,8 @@ def _timed(source: Source) -> tuple[list[CtTable], list[str]]:
     return timed, unknown
 
 
-def _named(table: CtTable) -> str:
-    return table.name if table.node is None else f"{table.node}: {table.name}"
+def _named(table: str, node: str | None) -> str:
+    return table if node is None else f"{node}: {table}"
 
 
 def _now(table: CtTable) -> int:
@@ -106,4 +112,5 @@ def _table(table: CtTable, scrub: Scrub | None) -> TableReport:
         resets=0,
         complete=True,
         duration_s=time.monotonic() - started,
+        node=table.node,
     )

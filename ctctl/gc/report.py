@@ -42,7 +42,8 @@ class TableReport:
     """One table's part of a run. ``protocol`` is the metrics' label: ``TCP`` or ``non-TCP``.
 
     ``refused``: deletions, of SNAT entries too, that the kernel refused: those entries stayed (``skipped`` has
-    the conntrack entries among them). ``complete``: it was gone through to its end.
+    the conntrack entries among them). ``complete``: it was gone through to its end. ``node``: whose it is, where
+    that is known.
     """
 
     map: str
@@ -55,6 +56,7 @@ class TableReport:
     complete: bool
     duration_s: float
     refused: int = 0
+    node: str | None = None
 
     @property
     def alive(self) -> int:
@@ -107,6 +109,8 @@ class Report:
     scrubbed: str | None = None
     #: of the orphans, those that the kernel refused to delete
     orphans_refused: int = 0
+    #: the nodes that its source has names of, be it that nothing was told of one
+    nodes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -149,6 +153,7 @@ class Explanation:
     #: whose entries a scrub takes, expired or not
     scrubbed: str | None = None
     expired: bool = False
+    node: str | None = None
 
     @property
     def why(self) -> str:

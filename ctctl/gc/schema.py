@@ -33,7 +33,8 @@ _EXPLANATION = record(
         "most_s": COUNT,
         "timeout": STRING,
         "why": STRING,
-    }
+    },
+    {"node": maybe(STRING)},
 )
 _SAMPLE = record(
     {

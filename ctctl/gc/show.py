@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TextIO
 
 from ctctl.gc.report import Explanation, Report, Row, TableReport
 from ctctl.model.tuples import protocol_name
 from ctctl.model.units import counted, format_duration
+from ctctl.out.fetched import says_node
 from ctctl.out.fit import CommandLine, told
 from ctctl.out.options import Format, OutputOptions
 from ctctl.out.output import write_rows
-from ctctl.out.view import Column, View
+from ctctl.out.view import Column, View, by_node
 from ctctl.tables.writer.undo import undo_command
 
 REPORT_SCHEMA = "ctctl/gc-report/v1"
@@ -108,6 +110,7 @@ def _counts(others: int, chosen: int, report: Report) -> dict[str, object]:
 
 def _table(table: TableReport, report: Report) -> dict[str, object]:
     return {
+        **({"node": table.node} if says_node(report.nodes) else {}),
         "map": table.map,
         "family": table.family,
         "protocol": table.protocol,
@@ -127,10 +130,14 @@ def write_report(report: Report, options: OutputOptions, stream: TextIO, notes: 
     """The report's rows on ``stream``; what a table has no column for on ``notes`` (stderr)."""
     meta = report_document(report)
     view = ROWS if report.scrubbed is None else SCRUBBED
-    if options.format in (Format.json, Format.yaml):
-        write_rows(view, report.rows, options, stream, meta=meta)
+    more = meta if options.format in (Format.json, Format.yaml) else None
+    if says_node(report.nodes):
+        pairs = [(table.node, row) for table in report.tables for row in table.rows]
+        write_rows(by_node(dict.fromkeys((None, *report.nodes), view)), pairs, options, stream, meta=more)
+    else:
+        write_rows(view, report.rows, options, stream, meta=more)
+    if more is not None:
         return
-    write_rows(view, report.rows, options, stream)
     stream.flush()
     for line in summary(report):
         notes.write(told(line, notes, rest="  "))
@@ -179,6 +186,12 @@ def _ratio(report: Report) -> float:
     return max((table.expired / table.max_entries for table in report.tables if table.max_entries), default=0.0)
 
 
-def write_explanations(rows: list[Explanation], options: OutputOptions, stream: TextIO) -> None:
-    """Why each class of entries would go or stay."""
-    write_rows(EXPLANATIONS, rows, options, stream)
+def write_explanations(
+    rows: list[Explanation], options: OutputOptions, stream: TextIO, nodes: Sequence[str] = ()
+) -> None:
+    """Why each class of entries would go or stay; ``nodes`` are those of the source."""
+    if says_node(nodes):
+        view = by_node(dict.fromkeys((None, *nodes), EXPLANATIONS))
+        write_rows(view, [(row.node, row) for row in rows], options, stream)
+    else:
+        write_rows(EXPLANATIONS, rows, options, stream)

@@ -7,7 +7,7 @@ from enum import IntFlag
 from ipaddress import IPv4Address, ip_network
 
 from ctctl.model.light import light_value
-from ctctl.model.tuples import Address, end_of
+from ctctl.model.tuples import Address, end_of, endpoint
 
 #: States of a backend by their number in its table (docs/reference/abi.md).
 BACKEND_STATES = ("active", "terminating", "quarantined", "maintenance")
@@ -83,6 +83,13 @@ class Backend:
     state: str | None = None
     cluster_id: int | None = None
     zone: int | None = None
+
+    @property
+    def where(self) -> str:
+        """Its address and port, without the port where the listing leaves it out."""
+        if self.port is not None:
+            return endpoint(self.addr, self.port)
+        return str(self.addr) if self.addr.version == 4 else f"[{self.addr}]"
 
 
 @light_value

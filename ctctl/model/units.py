@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _UNITS_S: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART = re.compile(r"(\d++(?:\.\d++)?)(ms|s|m|h|d)")
 #: Nothing waits longer, and no clock of the kernel's API takes much more.
 MAX_DURATION_S = 100 * 365 * 86400.0
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -38,9 +38,7 @@ def parse_duration(text: str) -> float:
 
 def _sum_of_parts(text: str) -> float:
     position, total = 0, 0.0
-    for match in _PART.finditer(text):
-        if match.start() != position:
-            break
+    while (match := _PART.match(text, position)) is not None:
         total += float(match[1]) * _UNITS_S[match[2]]
         position = match.end()
     if not text or position != len(text):

@@ -119,7 +119,7 @@ def _backend_value(key: bytes, value: bytes) -> str:
     from ctctl.decode.services import decode_backend
 
     backend = decode_backend(key, value)
-    return f"{endpoint(backend.addr, backend.port or 0)} {backend.state}"
+    return f"{backend.where} {backend.state}"
 
 
 def _rev_nat_value(key: bytes, value: bytes) -> str:

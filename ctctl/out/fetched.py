@@ -6,17 +6,21 @@ a command that is advised must be one that fetches anew.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
 
 class Fetched(NamedTuple):
-    """``command`` with its options, as it is typed before the other's words; ``folder``: where what it fetched is."""
+    """``command`` with its options, as it is typed before the other's words; ``folder``: where what it fetched is.
+
+    ``failed``: why there is nothing of a node, by the node's name.
+    """
 
     command: str
     folder: str
+    failed: Mapping[str, str] = {}
 
 
 _FETCHED: ContextVar[Fetched | None] = ContextVar("fetched", default=None)
@@ -31,6 +35,17 @@ def fetched() -> Fetched | None:
 def fetched_by(command: str, folder: str) -> Iterator[None]:
     """Sources below ``folder`` are ``command``'s, in this block."""
     token = _FETCHED.set(Fetched(command, folder))
+    try:
+        yield
+    finally:
+        _FETCHED.reset(token)
+
+
+@contextmanager
+def without(failed: Mapping[str, str]) -> Iterator[None]:
+    """In this block these nodes, with their reasons, gave nothing: who shows nodes shows them too."""
+    of = _FETCHED.get()
+    token = _FETCHED.set(of and of._replace(failed=failed))
     try:
         yield
     finally:

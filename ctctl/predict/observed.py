@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ctctl.decode.columns import Slot
 from ctctl.doctor.table import TableFacts
 from ctctl.errors import CtctlError, DecodeError, PartialDataError
 from ctctl.model.timeouts import Timeouts
@@ -74,7 +73,9 @@ def observe(source: Source, timeouts: Timeouts, given: Collection[str] = ()) -> 
         alive[table.name] = max(alive.get(table.name, 0), int(table.alive.sum()))
         sizes[table.name] = table.max_entries or sizes.get(table.name)
     if not kinds:
-        raise CtctlError(f"{source.description}: nothing alive to learn a workload from")
+        count = sum(alive.values())
+        few = f"{counted(count, 'entry is', 'entries are')} alive, too few of a sort" if count else "nothing alive"
+        raise CtctlError(f"{source.description}: {few} to learn a workload from")
     return Observed(tuple(kinds), policy, alive, sizes)
 
 
@@ -85,10 +86,8 @@ def learned_timeouts(tables: Sequence[TableFacts]) -> dict[str, float]:
     """
     found: dict[str, list[Any]] = {}
     for table in tables:
-        reports = np.maximum(table.slot(Slot.LAST_TX_REPORT), table.slot(Slot.LAST_RX_REPORT)).astype(np.int64)
         for name, mask in _by_timeout(table):
-            chosen = mask & (reports > 0)
-            distance = table.slot(Slot.LIFETIME).astype(np.int64)[chosen] - reports[chosen]
+            distance = table.timeouts[mask & (table.reports > 0)]
             found.setdefault(name, []).append(distance[distance > 0])
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
     return {

@@ -55,7 +55,7 @@ def sizes(workload: Workload, duration_s: float) -> list[Size]:
                 configured,
                 memory_of(recommended, key_size),
                 memory_of(configured, key_size) if configured else None,
-                alive if workload.alive else None,
+                workload.alive.get(table.name),
             )
         )
     return found

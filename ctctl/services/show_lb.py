@@ -54,9 +54,9 @@ def _place(grouped: tuple[tuple[Address, int, int, str], object]) -> tuple[objec
 
 def _slot_text(frontend: Frontend, slot: ServiceSlot) -> str:
     backend = (frontend.backends or {}).get(slot.backend_id or 0)
-    if backend is not None and backend.port is not None:
+    if backend is not None and (backend.port is not None or slot.backend is None):
         state = f" ({backend.state})" if backend.state not in (None, "active") else ""
-        return f"{slot.backend_id}:{endpoint(backend.addr, backend.port)}{state}"
+        return f"{slot.backend_id}:{backend.where}{state}"
     if slot.backend is not None:
         return slot.backend if slot.backend_id is None else f"{slot.backend_id}:{slot.backend}"
     return f"{slot.backend_id}{'' if frontend.backends is None else ' (not in the backend table)'}"

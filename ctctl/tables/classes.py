@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctctl.abi.constants import CT_ENTRY_FLAGS, CT_ENTRY_LIFETIME, TUPLE_IN, TUPLE_RELATED, TUPLE_SERVICE
 from ctctl.decode.ct import KEY_SIZE
+from ctctl.model.clock import Clock
 from ctctl.model.entry_class import EntryClass
 from ctctl.model.tuples import Direction
 
@@ -39,6 +40,11 @@ def lifetimes(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Lifetime of every value, a view where the rows are contiguous."""
     found: NDArray[np.uint32] = _field(values, CT_ENTRY_LIFETIME, "<u4")
     return found
+
+
+def in_seconds(times: Any, clock: Clock) -> Any:
+    """Times of a clock, a column of int64, in whole seconds: each is rounded down, as Cilium does."""
+    return times if clock.hz is None else (times << 8) // clock.hz
 
 
 def entry_flags(values: NDArray[np.uint8]) -> NDArray[np.uint16]:

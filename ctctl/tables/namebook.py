@@ -13,6 +13,7 @@ from ctctl.model.identity import HOST, REMOTE_NODE, RESERVED_IDENTITIES, RESERVE
 from ctctl.model.light import light
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address, end_of, endpoint, is_address
+from ctctl.model.units import decimal
 from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import no_listings
 
@@ -114,17 +115,19 @@ class NameBook:
         return {address: name for address, name in names.items() if address not in several}
 
     def _show_services(self, names: dict[str, str]) -> None:
-        for rev_nat in self.listings.rev_nats:
-            text = endpoint(rev_nat.addr, rev_nat.port)
-            name = self.service_ids.get(rev_nat.rev_nat)
-            names[f"rev-nat {rev_nat.rev_nat}"] = f"{name} {text}" if name else text
+        fronts: dict[int, set[str]] = {}
+        for slot in self.listings.services:
+            if slot.rev_nat and not slot.slot:
+                fronts.setdefault(slot.rev_nat, set()).add(endpoint(slot.addr, slot.port))
+        heads = {number: ends.pop() for number, ends in fronts.items() if len(ends) == 1}
+        heads.update((one.rev_nat, endpoint(one.addr, one.port)) for one in self.listings.rev_nats)
+        for number, text in heads.items():
+            name = self.service_ids.get(number)
+            names[f"rev-nat {number}"] = f"{name} {text}" if name else text
         names.update({f"service {number}": name for number, name in self.service_ids.items()})
         ports = {slot.backend_id: slot.backend for slot in self.listings.services if slot.backend_id and slot.backend}
         for backend in self.listings.backends:
-            address = str(backend.addr) if backend.addr.version == 4 else f"[{backend.addr}]"
-            known = ports.get(backend.backend_id, address)
-            if backend.port is not None:
-                known = endpoint(backend.addr, backend.port)
+            known = backend.where if backend.port is not None else ports.get(backend.backend_id, backend.where)
             names[f"backend {backend.backend_id}"] = known
 
     # ---- typed
@@ -198,11 +201,12 @@ class NameBook:
         return found
 
     def service(self, name: str) -> ServiceRef:
-        """A service by name, by ``ADDRESS:PORT``, by the address of all of its frontends, or by its rev-NAT id.
+        """A service by name, also one port of it (``NAME:PORT``), by ``ADDRESS:PORT``, by the address of all of its
+        frontends, or by its rev-NAT id.
 
         Raises UsageError for an unknown or ambiguous one.
         """
-        end, frontends = end_of(name), self._frontends_at(name)
+        end, frontends, only = end_of(name), self._frontends_at(name), None
         if frontends:
             pass
         elif end is not None:
@@ -210,6 +214,9 @@ class NameBook:
         elif is_address(name.strip("[]")):
             raise UsageError(f"no service at {name} is known here: write ADDRESS:PORT")
         else:
+            short, _, port = name.rpartition(":")
+            if short and (only := decimal(port, 0xFFFF)) is not None:
+                name = short
             found = _find(self.services, name.removeprefix("service/"))
             named = {full for full in self.service_ids.values() if _is_named(full, name.removeprefix("service/"))}
             full_names = {*found, *named}
@@ -220,8 +227,10 @@ class NameBook:
                     f"{name!r} could be {text}: say which" if text else unknown_name("service", name, known)
                 )
             name = full_names.pop()
-            frontends = dict(found.get(name, {}))
-        ids = {number for number, full in self.service_ids.items() if full == name}
+            frontends = {front: None for front in found.get(name, {}) if only in (None, front[1])}
+            if only is not None and not frontends:
+                raise UsageError(f"service {name!r} has no port {only} here")
+        ids = {number for number, full in self.service_ids.items() if full == name and only is None}
         ids |= {one.rev_nat for one in self.listings.rev_nats if any(f[:2] == (one.addr, one.port) for f in frontends)}
         shown = [(_network(address), port, proto) for address, port, proto in frontends if not address.is_unspecified]
         return ServiceRef(frozenset(ids - {0}), tuple(shown))

@@ -81,8 +81,8 @@ def scan(table: CtTable, predicate: Predicate, room: int = ROOM) -> CtColumns | 
     return CtColumns.of_bytes(table.family, keys, values, table.layout)
 
 
-#: struct ctscan_stats: entries, proto, direction/related/state/expired, flags, three histograms.
-STATS_FORMAT = struct.Struct("<Q256Q48Q16Q40Q40Q40Q")
+#: struct ctscan_stats: entries, proto, direction/related/state/expired, the octets of the flags, three histograms.
+STATS_FORMAT = struct.Struct("<Q256Q48Q512Q40Q40Q40Q")
 
 
 def scan_stats(table: CtTable) -> tuple[int, ...] | None:

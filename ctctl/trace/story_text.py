@@ -17,7 +17,8 @@ from typing import Any
 from ctctl.errors import DecodeError
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.tables.sources.documents import json_object
-from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader
+from ctctl.tables.sources.dress import as_printed
+from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, utf8
 from ctctl.trace.story_event import StoryEvent, StoryKind, StoryPacket, identity_of
 from ctctl.trace.story_hubble import Spread, compact_event
 from ctctl.trace.story_json import APART, count_of, device_of, flow_of, hubble_event, monitor_event
@@ -27,6 +28,8 @@ NO_EVENT = "nothing in it is an event of cilium monitor or of hubble observe (of
 #: An object that is spread over lines is read whole, up to this size; so many lines without an event end the reading.
 MAX_OBJECT = 1 << 20
 MAX_IDLE = 20_000
+#: So many lines above the first event may have words in front, too.
+_MAX_ABOVE = 50
 #: What newer versions may put in front: an IP trace id, for one.
 _HEAD = r"(?:\[[^\]]{0,80}\] {0,2})?"
 _TRACE = re.compile(
@@ -55,17 +58,27 @@ _DEVICE = re.compile(r"\b(?:ifindex|interface) ([^\s,]{1,40})")
 _FILE = re.compile(r"\bfile ([^\s,:]{1,60})(?::| line )(\d{1,6})\b")
 _REASON = re.compile(r"reason ([^,]{1,200})")
 _TARGET = re.compile(r"\bto endpoint (\d{1,10})\b")
-_LAYER = re.compile(r"(Ethernet|IPv4|IPv6|TCP|UDP|SCTP|ICMPv4|ICMPv6|VXLAN|Geneve)\t\{")
+_LAYER = re.compile(
+    r"[ \t]*(?:\S{1,120}[ \t]{1,8}){0,8}?(Ethernet|IPv4|IPv6|TCP|UDP|SCTP|ICMPv4|ICMPv6|VXLAN|Geneve)\t\{"
+)
 #: What else monitor and kubectl print: nothing of it is missing in the story.
 _TALK = re.compile(
-    r"\s*(?:$|[-=]{5,}|[\[\],]{1,2}$|Listening for events|Press Ctrl-C|Defaulted |time=|level=|[#$] |\^C"
-    r"|Received an interrupt|[0-9a-f]{8}  [0-9a-f]{2} |Packet has been truncated|Failed decoding layer)"
+    rf"\s*{_HEAD}(?:"
+    r"$|[-=]{5,}|```\w{0,20}$|[\[\],]{1,2}$|Listening for events|Press Ctrl-C|Defaulted |time=|level=|[#$] |\^C"
+    r"|Received an interrupt|[0-9a-f]{8}  [0-9a-f]{2} |Packet has been truncated|Failed decoding layer"
+    r"|(?:\S{1,120}[ \t]{1,8}){1,8}?time=\S{10,40} level=[a-z]{4,8} msg=)"
 )
 _AGENT = re.compile(r"(?:>> )?[A-Z][A-Za-z ]{2,60}: \{")
 _DEBUG = re.compile(
     r"CPU \d{1,5}: MARK 0x[0-9a-f]{1,8} FROM \d{1,10} DEBUG(?:-CAPTURE)?\b|CPU \d{1,5}: (?:RECORD|Lost)"
 )
 _L7 = re.compile(r"(?:->|<-) (?:Request|Response|Sample) ")
+#: Words that stand in front of each line: a pod and its container, a time.
+_FRONT = re.compile(
+    r"(?:\S{1,120}[ \t]{1,8}){1,8}?(?=(?:->|<-|\^\^) [a-z][a-z0-9 -]{0,40} flow 0x|xx drop \(|Policy verdict log: flow "
+    r"|CPU \d{1,5}: (?:MARK 0x|\[)|>> [A-Z][A-Za-z ]{2,60}: \{|(?:->|<-) (?:Request|Response|Sample) "
+    r"|\{\"(?:cpu|type|flow|lost_events|node_name|time)\":)"
+)
 _LIKE_AN_EVENT = re.compile(r"(?:->|<-|\^\^|xx) |Policy verdict log|CPU \d{1,5}:")
 
 
@@ -83,7 +96,7 @@ class StoryFile:
 
     def read(self) -> Iterator[StoryEvent]:
         """Events in the file's order. Raises DecodeError at the end where there was none."""
-        lines = Lines(self.stream)
+        lines = Lines(utf8(self.stream))
         try:
             for event in _Text(self, lines).read():
                 self.events += 1
@@ -121,6 +134,10 @@ class _Text:
         self._pending: tuple[re.Match[str], dict[str, object]] | None = None
         self._spread_lines = Spread()
         self._idle = 0
+        #: so many words stood in front of the last line that had some
+        self._front = 0
+        #: lines of no known form above the first that had some
+        self._above: list[str] = []
 
     def read(self) -> Iterator[StoryEvent]:
         """Everything up to the end, or to where reading on is in vain."""
@@ -147,6 +164,11 @@ class _Text:
 
     def _line(self, line: str) -> StoryEvent | None:
         text = line.strip()
+        if not text.startswith("{"):
+            text = as_printed(text)
+            if not _LIKE_AN_EVENT.match(text) and (front := _FRONT.match(text)) is not None:
+                text = text[front.end() :]
+                self._learn(len(front[0].split()))
         if text.startswith("{"):
             return self._object(text)
         if (match := _VERBOSE.match(text)) is not None and match["what"] not in {"DEBUG", "DEBUG-CAPTURE"}:
@@ -168,19 +190,30 @@ class _Text:
             self._file.missing["line(s) that start as an event and cannot be read"] += 1
         elif _AGENT.match(text):
             self._file.apart["agent"] += 1
-        elif not _TALK.match(text):
+        elif not _TALK.match(text) and not (self._front and _TALK.match(_behind(text, self._front))):
             self._lost(text)
 
     def _lost(self, text: str) -> None:
         self._file.unknown += 1
         self._file.unknown_first = self._file.unknown_first or text
+        if not self._front and len(self._above) < _MAX_ABOVE:
+            self._above.append(text)
+
+    def _learn(self, words: int) -> None:
+        """So many words stand in front of lines: those above had them too."""
+        left = [text for text in self._above if not _TALK.match(_behind(text, words))]
+        if len(left) < len(self._above):
+            self._file.unknown -= len(self._above) - len(left)
+            self._file.unknown_first = left[0] if left else ""
+        self._front, self._above = words, []
 
     # ---- layers of ``-v -v``
 
     def _layer(self, line: str) -> bool:
-        match = _LAYER.match(line)
+        match = _LAYER.match(line) if self._pending is not None else None
         if match is None or self._pending is None:
             return False
+        line = line[match.start(1) :]
         layers, name = self._pending[1], match[1].lower()
         if name in {"vxlan", "geneve"}:
             outer = {**layers, name: line}
@@ -241,6 +274,11 @@ class _Text:
         else:
             self._lost(json.dumps(item)[:80])
         return None
+
+
+def _behind(text: str, words: int) -> str:
+    """A line without so many words in front."""
+    return " ".join(text.split()[words:])
 
 
 def _lost_number(value: object) -> int:

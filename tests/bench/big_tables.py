@@ -80,7 +80,7 @@ ROWS = (
     _list("--sort", "remaining", limit=5.0),
     _list("--sort", "remaining", "--limit", "50"),
     Row("ct list, a filter that matches 1,000 rows", ("ct", "list", "--ip", "10.65.0.0/30"), "count", 2.0, True),
-    Row("ct stats", ("ct", "stats"), "count", 2.0, True),
+    Row("ct stats", ("ct", "stats"), "tally", 2.0, True),
     *(
         Row(f"ct top --by {by}", ("ct", "top", "--by", by), "format", 1.5)
         for by in ("src", "dst", "pair", "service", "backend", "identity", "port")
@@ -117,7 +117,7 @@ def measure(row: Row, directory: Path, floors: Floors, rounds: int, output: Path
     words = [str(CTCTL), *(word.format(output=output) for word in row.words), "--from"]
     floor: Callable[[Path], Measured] = getattr(floors, row.floor)
     ours, theirs, startups = [], [], []
-    for _ in range(rounds):
+    for _ in range(3 * rounds if row.startup_apart else rounds):
         if row.startup_apart:
             startups.append(floors.process([*words, str(ten_of(directory))]))
         for old in output.parent.glob(f"{output.name}*"):
@@ -216,7 +216,7 @@ class _environment:  # noqa: N801
 DUMPS = (
     *(
         (f"ct list of a file: {form}", ("ct", "list", "--from", "{dump}"), form, limit)
-        for form, limit in zip(FORMS, (3.0, 4.0, 4.0, 6.0, 4.5, 2.0), strict=True)
+        for form, limit in zip(FORMS, (3.0, 6.0, 6.0, 6.0, 4.5, 2.0), strict=True)
     ),
     ("ct diff of a file and the table", ("ct", "diff", "{dump}", "{table}"), "a snapshot", 8.0),
     *(
@@ -341,9 +341,10 @@ def write_results(results: dict[str, Result], entries: int, rounds: int) -> None
     lines = [
         f"# Big tables: {entries:,} entries, whole process, CPU time, the least of {rounds} rounds",
         "",
-        "Ratios to the C floor of the same run (tests/bench/floor.c): `format` reads the table and writes the Cilium",
-        "CLI's lines, `read` only reads it, `count` only visits it in the kernel (start-up apart in rows of these two:",
-        "the same command on ten entries). Rows of small commands: milliseconds, of three times as many rounds.",
+        "Ratios to the C floor of the same run (tests/bench/floor.c): `format` reads the table and writes the lines of",
+        "the Cilium CLI, `read` only reads it, `count` only visits it in the kernel, `tally` reads there which entries",
+        "are expired (start-up apart in rows of these three: the same command on ten entries). Those rows, and those",
+        "of small commands, in milliseconds, are of three times as many rounds.",
         "",
         "| what | measured | must hold | peak memory | holds |",
         "|---|---|---|---|---|",

@@ -6,6 +6,7 @@
  *	floor format PIN              batch lookups, the Cilium CLI's lines to stdout
  *	floor gc-batch PIN NOW        batch lookups, batch deletes of the expired
  *	floor count PIN OBJECT        for-each in the kernel, count only
+ *	floor tally PIN OBJECT        for-each in the kernel, count what is expired
  *	floor gc-kernel PIN OBJECT NOW  for-each in the kernel, deletes the expired
  *	floor run RESULT COMMAND...   run any command, write its wall time and peak memory to RESULT
  *
@@ -275,7 +276,7 @@ static void by_batch(const char *what, const char *pin, uint32_t now)
 static void in_kernel(const char *what, const char *program, const char *pin, const char *path, uint64_t now)
 {
 	struct {
-		uint64_t now, visited, deleted;
+		uint64_t now, visited, deleted, expired;
 	} request = { .now = now };
 	LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &request, .ctx_size_in = sizeof(request));
 	double begin = now_seconds(), loaded;
@@ -341,6 +342,8 @@ int main(int argc, char **argv)
 		by_batch(argv[1], argv[2], (uint32_t)strtoul(argv[3], NULL, 10));
 	else if (argc == 4 && !strcmp(argv[1], "count"))
 		in_kernel("count", "count", argv[2], argv[3], 0);
+	else if (argc == 4 && !strcmp(argv[1], "tally"))
+		in_kernel("tally", "tally", argv[2], argv[3], 1);
 	else if (argc == 5 && !strcmp(argv[1], "gc-kernel"))
 		in_kernel("gc-kernel", "gc", argv[2], argv[3], strtoul(argv[4], NULL, 10));
 	else if (argc > 3 && !strcmp(argv[1], "run"))

@@ -2,7 +2,7 @@
 
 from tests.bench.floors import Floors
 floors = Floors()                       # compiles once, needs gcc, clang and libbpf-dev
-floors.read(pin).seconds                # also count, format, gc_batch, gc_kernel
+floors.read(pin).seconds                # also count, tally, format, gc_batch, gc_kernel
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class Floors:
     def count(self, pin: Path) -> Measured:
         """for-each in the kernel, count only."""
         return self._run("count", str(pin), str(self._object))
+
+    def tally(self, pin: Path) -> Measured:
+        """for-each in the kernel that reads of each entry whether it is expired."""
+        return self._run("tally", str(pin), str(self._object))
 
     def format(self, pin: Path, output: Path = Path(os.devnull)) -> Measured:
         """Batch lookups and the Cilium CLI's lines, by hand-written code."""

@@ -341,6 +341,16 @@ def test_what_garbage_collection_would_do_is_told_of_each_node(two: tuple[Cluste
     assert alone["expired"] > 0
 
 
+def test_a_node_that_fails_is_a_row_of_what_is_shown_by_nodes(agent: Path, tmp_path: Path) -> None:
+    with served(Cluster({"a": "ok", "b": "refuse"}, agent), tmp_path) as kubeconfig:
+        lake = ctctl(kubeconfig, "fleet", "collect", tmp_path / "lake", "-o", "jsonl", code=5)
+        rows = {row["node"]: row for row in map(json.loads, lake.stdout.splitlines())}
+        assert {node: row["status"] for node, row in rows.items()} == {"a": "collected", "b": "failed"}
+        assert f"ctctl: b: {rows['b']['problem']}" in lake.stderr.splitlines()
+        shown = ctctl(kubeconfig, "gc", "--dry-run", code=5).stdout
+        assert shown.endswith(f"b:\n  {rows['b']['problem']}\n")
+
+
 def test_over_tls_with_the_clusters_own_authority(agent: Path, tmp_path: Path) -> None:
     right, wrong = certificate(tmp_path, "right"), certificate(tmp_path, "wrong")
     with served(Cluster({"a": "ok"}, agent), tmp_path, tls=right) as kubeconfig:

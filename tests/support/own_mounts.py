@@ -18,7 +18,7 @@ _CLONE_NEWNS = 0x00020000
 
 
 def mount_our_own() -> None:
-    """Give this process, and each that it starts from now on, a mount namespace of its own; nothing where it may not."""
+    """Give this process, and each that it starts from now on, a mount namespace of its own, where it may have one."""
     try:
         syscall.unshare(_CLONE_NEWNS)
     except CallError:

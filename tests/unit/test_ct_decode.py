@@ -49,7 +49,16 @@ def test_a_named_word_has_one_reading() -> None:
     for name in ("RxFlagsSeen", "TxFlagsSeen", "tx_flags_seen"):
         found = told(f"{name}=0x1b")
         assert (found["tcp_flag_names"], "flags" in found) == (["FIN", "SYN", "PSH", "ACK"], False)
-    for wrong in ("Foo=0x1", "RxFlagsSeen=0x100", "Flags=99999"):
+    for word, flags in (
+        ("Flags=0x0013 [ RxClosing TxClosing SeenNonSyn ]", 0x13),
+        ('"Flags": 19,', 19),
+        ("0x0013 [ RxClosing TxClosing SeenNonSyn ]", 0x13),
+        ("Flags=0x8810 [ SeenNonSyn Unknown=0x8800 ]", 0x8810),
+    ):
+        found = told(word)
+        assert (found["flags"], "tcp_flags" in found) == (flags, False)
+    assert told('"TxFlagsSeen": 27')["tcp_flag_names"] == ["FIN", "SYN", "PSH", "ACK"]
+    for wrong in ("Foo: 12", "Foo=0x1", "RxFlagsSeen=0x100", "Flags=99999"):
         with pytest.raises(UsageError):
             decode(wrong)
 

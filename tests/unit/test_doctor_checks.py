@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from ctctl.abi.constants import CT_ENTRY_LAST_RX_REPORT, CT_ENTRY_LAST_TX_REPORT, CT_ENTRY_LIFETIME
 from ctctl.cli.main import main
 from ctctl.doctor.diagnose import CHECKS, diagnose, examine
 from ctctl.doctor.facts import Facts, gather
 from ctctl.doctor.finding import Diagnosis, Finding, Severity, Verdict, Where
+from ctctl.gc.preview import explanations
 from ctctl.kernel.clock import monotonic_offset_ns
+from ctctl.model.clock import Clock
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, ServiceSlot
 from ctctl.model.tuples import Direction, FlowTuple
@@ -310,6 +313,37 @@ def test_an_answer_that_nobody_acknowledged_is_an_answer(tmp_path: Path) -> None
 
     assert "never got an answer to their SYN" in found(0)
     assert "0 without an answer, 150 with one that nobody acknowledged" in found(0x12)
+
+
+@pytest.mark.parametrize("hz", [100, 250, 1000])
+def test_limits_in_seconds_are_seconds_in_every_clock(hz: int, tmp_path: Path) -> None:
+    """A table in jiffies has the same findings, with the same times in them, as one in seconds."""
+    kinds = {
+        "one-way": [line(f"TCP OUT 10.0.{n >> 8}.{n & 255}:9 -> 1.1.1.1:443", left=7000, rx=0) for n in range(300)],
+        "held": [line(f"TCP SVC 10.0.{n >> 8}.{n & 255}:9 -> 1.1.1.1:443", left=600, flags=0x12) for n in range(300)],
+        "late": [line(f"TCP OUT 10.0.{n >> 8}.{n & 255}:9 -> 1.1.1.1:443", left=-500 if n else 10) for n in range(300)],
+    }
+    for name, lines in kinds.items():
+        (tmp_path / "ct.txt").write_text("\n".join(lines))
+        with open_source(str(tmp_path / "ct.txt"), SourceOptions(now=NOW)) as source:
+            ((_, plain),) = examine(source, gc_interval_s=300)
+            (table,) = source.tables
+            table.clock, table.now = Clock(hz), Clock(hz).units(NOW)
+            ((keys, values),) = table.read()
+            values = values.copy()
+            for at in (CT_ENTRY_LIFETIME, CT_ENTRY_LAST_TX_REPORT, CT_ENTRY_LAST_RX_REPORT):
+                times = values[:, at : at + 4].copy().view("<u4")
+                times[:] = [[Clock(hz).units(int(time))] for (time,) in times]
+                values[:, at : at + 4] = times.view("u1")
+            source.tables = [replace(table, read=lambda keys=keys, values=values: iter([(keys, values)]))]
+            ((_, turned),) = examine(source, gc_interval_s=300)
+            explained, _ = explanations(source)
+            left = {one.least_s for one in explained}
+            assert name == "late" or max(abs(one - (600 if name == "held" else 7000)) for one in left) < 4
+        assert bool(plain.findings) is (name == "one-way")
+        assert [(one.check, one.advice, one.mend) for one in turned.findings] == [
+            (one.check, one.advice, one.mend) for one in plain.findings
+        ], name
 
 
 def test_commands_for_tables_without_times_have_none(tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -151,6 +154,24 @@ def test_a_service_entry_as_it_was_written_up_to_1_14() -> None:
     assert service.backend_id == 21
 
 
+@pytest.mark.parametrize("form", ["json", "yaml"])
+@pytest.mark.parametrize("told", ["--layout", "its version", "its own text"])
+def test_what_1_14_and_1_15_write_alike_is_1_14s_where_something_says_so(form: str, told: str, tmp_path: Path) -> None:
+    files = captures.files("cilium-1.14-snat-node1")
+    path = written("cilium-1.14-snat-node1", f"cli/ct-list-global.{form}", tmp_path)
+    expected = sorted(filter(None, files["cli/ct-list-global.txt"].decode().splitlines()))
+    if told == "its version":
+        written("cilium-1.14-snat-node1", "cmd/version.txt", tmp_path)
+    elif told == "its own text":
+        (tmp_path / "ct.txt").write_text(next(line for line in expected if " service " in line))
+    said = ["--layout", "1.14"] if told == "--layout" else []
+    done = run_ctctl("ct", "list", "-o", "cilium", "--from", path if said else tmp_path, *said)
+    assert done.returncode == 0, done.stderr
+    assert sorted(filter(None, done.stdout.splitlines())) == expected
+    with read(path) as source:  # alone it is the newer one's, of whose entries it may be
+        assert {table.layout for table in source.tables} == {Layout.V1_15}
+
+
 def test_a_listing_that_contradicts_itself_is_said_to() -> None:
     with read(case("04") / "ct.txt") as source:
         assert [table.now for table in source.tables] == [None]
@@ -224,6 +245,31 @@ def test_frontends_with_an_empty_left_column() -> None:
             assert not source.partial
 
 
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (".frontends", "192.168.61.11:30081 via backend 3 at 10.61.1.102:8000"),
+        (".frontends .backends", "192.168.61.11:30081 via backend 3 at 10.61.1.102:8000"),
+        (".backends", "192.168.61.11:30081 via backend 3 at 10.61.1.102:8000"),
+        ("", "192.168.61.11:30081 via backend 3"),
+        ("-.frontends .backends", "192.168.61.11:30081 via backend 3 at 10.61.1.102"),
+        ("-.backends", "rev-NAT 14 via backend 3 at 10.61.1.102"),
+    ],
+)
+@pytest.mark.parametrize("form", ["txt", "json"])
+def test_a_connections_backend_is_told_as_far_as_the_listings_go(
+    beside: str, said: str, form: str, tmp_path: Path
+) -> None:
+    """No version prints ports in ``--backends``, nor numbers of backends beside services: never a port 0."""
+    capture = "cilium-1.19-snat-node1"
+    for name in [*([] if beside.startswith("-") else [""]), *beside.removeprefix("-").split()]:
+        written(capture, f"cli/lb-list{name}.{form}", tmp_path)
+    written(capture, "cli/ct-list-global.txt", tmp_path)
+    done = run_ctctl("ct", "get", "tcp 192.168.61.1:57522 > 192.168.61.11:30081", "--from", tmp_path)
+    assert f"service {said}" in map(str.strip, done.stdout.splitlines())
+    assert ("shows no numbers of backends" in done.stdout) is (not beside)
+
+
 def test_backends_of_1_14_and_1_15_are_no_counters() -> None:
     for folder in ("bugtool", "bugtool14"):
         with read(case("07") / folder) as source:
@@ -259,6 +305,28 @@ def test_netfilters_own_text(name: str) -> None:
             ("SRC", "172.18.0.2", 45815),
             ("SRC", "172.18.0.2", 45816),
         }
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_netfilters_time_is_its_own(apart: bool, tmp_path: Path) -> None:
+    """It counts from its listing: a listing of Cilium beside it has no time by that, nor it by that one's ``--now``."""
+    netfilter = (case("15") / "conntrack-L.txt").read_text()
+    cilium = captures.files("cilium-1.16-snat-node1")["cli/ct-list-global.txt"].decode()
+    if apart:
+        (tmp_path / "conntrack-L.txt").write_text(netfilter)
+        (tmp_path / "ct-list-global.txt").write_text(cilium)
+    else:
+        (tmp_path / "notes.txt").write_text(f"$ conntrack -L\n{netfilter}$ cilium bpf ct list global\n{cilium}")
+    with read(tmp_path) as source:
+        times = {table.name: table.now for table in source.tables}
+        assert times.pop("nf_conntrack4") == 0
+        assert set(times.values()) == {None}
+    with read(tmp_path, now=5400) as source:
+        times = {table.name: table.now for table in source.tables}
+        assert times.pop("nf_conntrack4") == 0
+        assert set(times.values()) == {5400}
+    with read(case("15") / "conntrack-L.txt", now=100) as source:  # by itself: as of so much later
+        assert {table.now for table in source.tables} == {100}
 
 
 @pytest.mark.parametrize("name", ["btf.txt", "bugtool.md", "dump.json", "hex-prompt.txt", "hex.txt", "lookup.json"])
@@ -532,9 +600,67 @@ def test_several_sources_at_once(tmp_path: Path) -> None:
     snapshot = tmp_path / "n3.ctsnap"
     assert run_ctctl("ct", "export", snapshot, "--from", first).returncode == 0
     with open_several([str(same), str(tmp_path / "y"), str(snapshot)], SourceOptions()) as source:
-        assert {table.node for table in source.tables} == {"x", "y", str(snapshot)}
+        assert {table.node for table in source.tables} == {"x", "y", "n3"}
         assert len(listed(source)) == 8
     assert run_ctctl("ct", "list", "--from", tmp_path / "none", "--from", tmp_path / "no").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("ways", "names"),
+    [
+        (("n1/ct.txt", "n2/ct.txt"), {"n1", "n2"}),
+        (("n1/cmd/ct.txt", "n2/cmd"), {"n1", "n2"}),
+        (("n1/cmd", "n2/cmd"), {"n1", "n2"}),
+        (("n1/ct.txt", "n2"), {"n1", "n2"}),
+        (("web-ct.txt", "more/ct.txt"), {"web", "more"}),
+        (("a/n1-ct.txt", "b/n1-ct.txt"), {"a", "b"}),
+        (("a/n1-ct.txt", "a/n1.json"), {"n1-ct.txt", "n1.json"}),
+        (("cli/ct.txt", "cmd"), {"ct", "cmd"}),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_several_are_called_by_where_their_ways_part(
+    ways: tuple[str, str], names: set[str], inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However they are written: what is around all of them, be it up to the root, is of none."""
+    around = tmp_path / "incident"
+    for way in ways:
+        path = around / way if Path(way).suffix else around / way / "ct.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".json":
+            path.write_bytes(captures.files("cilium-1.16-snat-node1")["cli/ct-list-global.json"])
+        else:
+            shutil.copy(case("03") / "ct.txt", path)
+    if inside:
+        monkeypatch.chdir(around)
+    with open_several([way if inside else str(around / way) for way in ways], SourceOptions()) as source:
+        found = set(source.nodes())
+    assert found == (
+        names if len({Path(way).parent for way in ways}) > 1 else {name.removeprefix("a/") for name in names}
+    )
+
+
+def test_several_pipes_are_read_as_several_files(tmp_path: Path) -> None:
+    """What a shell makes of ``<(command)``: text, an archive, a snapshot."""
+    first, second = case("03") / "ct.txt", case("06") / "ct.txt"
+    kept = tmp_path / "kept.ctsnap"
+    assert run_ctctl("ct", "export", kept, "--from", second).returncode == 0
+    for other, rows in ((second.read_bytes(), 2), (gzip.compress(second.read_bytes()), 2), (kept.read_bytes(), 2)):
+        with ExitStack() as stack:
+            ends = [stack.enter_context(piped(data)) for data in (first.read_bytes(), other)]
+            with open_several([f"/dev/fd/{end}" for end in ends], SourceOptions()) as source:
+                assert len(listed(source)) == 3 + rows
+                assert len(source.nodes()) == 2
+
+
+@contextlib.contextmanager
+def piped(data: bytes) -> Iterator[int]:
+    """The reading end of a pipe that has so little in it that nobody waits."""
+    end, into = os.pipe()
+    with os.fdopen(into, "wb") as writer:
+        writer.write(data)
+    yield end
+    os.close(end)
 
 
 def test_one_bad_member_never_hides_the_rest(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -109,6 +110,24 @@ def test_a_node_without_time_hides_no_other() -> None:
             ask(Source("archive", [untimed]))
 
 
+def test_figures_of_several_nodes_say_whose_they_are() -> None:
+    """Also of the only one that has a time; of one node alone there is nothing to say."""
+    a, b = (table([entry("10.0.0.1", 1, "10.0.0.2", left=-9)], node=name) for name in "ab")
+    untimed = table([entry("10.0.0.1", 1, "10.0.0.2")], node="c", now=None)
+    for tables, named in (([a, b], ["a", "b"]), ([a, untimed], ["a"]), ([a], [None])):
+        source = Source("archive", tables)
+        report = preview(source)
+        shown = StringIO()
+        write_report(report, OutputOptions(Format.json), shown, StringIO())
+        document = json.loads(shown.getvalue())
+        assert [row.get("node") for row in document["rows"]] == named
+        assert [one.get("node") for one in document["maps"]] == named
+        found, _ = explanations(source)
+        why = StringIO()
+        write_explanations(found, OutputOptions(Format.jsonl), why, source.nodes())
+        assert [json.loads(line).get("node") for line in why.getvalue().splitlines()] == named
+
+
 def service_world(*, gone: bool) -> Source:
     """Two clients of a service; backend 7 at PEER, backend 8 elsewhere."""
     rows = [
@@ -162,6 +181,25 @@ def test_each_node_has_numbers_of_its_own() -> None:
         f"b: backend {PEER} (id 9) is still in the backend table"
     )
     assert [[wanted.matches(c.entry(0), t.context()) for c in t.columns()] for t in tables] == [[True], [False]]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_backend_by_the_name_of_its_pod(several: bool) -> None:
+    rows = [entry("10.0.0.1", 1, "10.96.0.1", way=4, backend_id=7, rev_nat=5)]
+    tables = [table(rows, node=name) for name in ("a", "b")] if several else [table(rows)]
+    names = {"a": {str(PEER): "shop/web-0"}, "b": {}}
+    source = Source(
+        "test",
+        tables,
+        listings=lambda node: Listings(backends=[Backend(7, PEER, 6, 80)], names=names[node or "a"]),
+    )
+    for name in ("web-0", "shop/web-0"):
+        wanted, known = entries_of_backend(source, name)
+        assert known == f"{'a: ' if several else ''}backend {name} (id 7) is still in the backend table"
+        (first, *others) = ([wanted.matches(c.entry(0), t.context()) for c in t.columns()] for t in tables)
+        assert (first, others) == ([True], [[False]] if several else [])
+    with pytest.raises(UsageError, match="did you mean 'web-0'"):
+        entries_of_backend(source, "web-1")
 
 
 def test_what_is_no_backend() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
 
+from ctctl.errors import CtctlError
+from ctctl.model.clock import Clock
 from ctctl.model.timeouts import Timeouts
 from ctctl.predict.fluid import predict
 from ctctl.predict.model import Workload
@@ -43,6 +46,35 @@ def test_timeouts_are_those_that_entries_were_written_with(tmp_path: Path, timeo
     assert seen.timeouts.service_tcp == Timeouts().service_tcp
     assert seen.alive == {"cilium_ct4_global": 300}
     assert seen.sizes == {"cilium_ct4_global": None}
+
+
+@pytest.mark.parametrize("hz", [100, 250, 1000])
+def test_timeouts_are_seconds_in_every_clock(hz: int, tmp_path: Path) -> None:
+    path = listing(tmp_path, 21600, 300)
+
+    def units(match: re.Match[str]) -> str:
+        return f"{match[1]}={Clock(hz).units(int(match[2]))}"
+
+    text = re.sub(r" [(]remaining: -?[0-9]+ sec[(]s[)][)]", "", path.read_text())
+    path.write_text(re.sub(r"(expires|LastRxReport|LastTxReport)=([0-9]+)", units, text))
+    options = SourceOptions(clock=Clock(hz), now=Clock(hz).units(NOW))
+    with open_source(str(path), options) as source:
+        seen = observe(source, Timeouts())
+    assert seen.timeouts.regular_tcp == pytest.approx(21600, abs=3)
+
+
+def test_too_few_to_learn_from_are_not_said_to_be_none(tmp_path: Path) -> None:
+    for count, said in ((2, "2 entries are alive, too few of a sort"), (1, "1 entry is alive, too few of a sort")):
+        with (
+            open_source(str(listing(tmp_path, 8000, count)), SourceOptions(now=NOW)) as source,
+            pytest.raises(CtctlError, match=said),
+        ):
+            observe(source, Timeouts())
+    with (
+        open_source(str(listing(tmp_path, 8000, 2)), SourceOptions(now=NOW + 99_999)) as source,
+        pytest.raises(CtctlError, match="nothing alive"),
+    ):
+        observe(source, Timeouts())
 
 
 def test_what_the_user_and_the_node_say_comes_first(tmp_path: Path) -> None:

@@ -58,6 +58,28 @@ def test_text_and_json_of_one_agent_tell_the_same_story() -> None:
         assert one == other
 
 
+FRONTS = ("cilium-7xk2p cilium-agent ", "2026-11-25T19:14:15.280Z ", "[pod/cilium-7xk2p/cilium-agent] ", "> ", "    ")
+
+
+@pytest.mark.parametrize("name", ["monitor-v.txt", "monitor-j.txt", "drops.txt"])
+@pytest.mark.parametrize("front", FRONTS)
+def test_what_stands_around_lines_is_no_part_of_them(front: str, name: str, tmp_path: Path) -> None:
+    """A pod and a container, a time, a quotation; a fence around all; PowerShell's UTF-16: also beside other files."""
+    text = (DATA / name).read_text()
+    whole, events = _read(text)
+    fenced = f"```\n{text.rstrip()}\n```\n"
+    put = "".join(f"{front}{line}\n" for line in text.splitlines())
+    for form in (put.encode(), fenced.encode(), put.encode("utf-16"), put.encode("utf-16-le")):
+        file, found = _read(form)
+        assert (len(found), file.apart, file.missing) == (len(events), whole.apart, whole.missing)
+        assert len(file.partial) == len(whole.partial)
+        assert list(map(story_record, found)) == list(map(story_record, events))
+    (tmp_path / "seen").write_bytes(put.encode("utf-16"))
+    (tmp_path / "notes").write_text("nothing\n")
+    with ExitStack() as stack:
+        assert [one.name for one in story_sources([str(tmp_path)], BytesIO(), stack).files] == ["seen"]
+
+
 def test_a_tunnel_and_a_socket_of_a_real_agent() -> None:
     lines = _lines("monitor-v.txt")
     assert lines[0] == "#1  from-endpoint 2958  tcp 10.61.1.101:51346 > 10.96.0.10:80 S  identity 14111 → ?"

@@ -789,7 +789,7 @@ struct ctscan_stats {
 	__u64  entries;
 	__u64  proto[256];
 	__u64  kind[3][2][4][2];        /* direction, related, state, expired */
-	__u64  flags[16];
+	__u64  flags[2][256];           /* by the lower and the upper octet */
 	__u64  remaining[SCAN_BUCKETS];
 	__u64  overdue[SCAN_BUCKETS];
 	__u64  idle[SCAN_BUCKETS];

@@ -28,7 +28,7 @@ _ENDS = {"src": "src_port", "dst": "dst_port", "nat_addr": "nat_port"}
 #: ``10.64.0.36:54260``, ``[fd00::1]:80``, ``default/web:80``, each with a name behind it or not.
 _END = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(\d{1,5})(?: \(.*\))?")
 #: The two ends of what ``ct top --by pair`` counts.
-_PAIR = re.compile(r"(\S+?)\s*(?:->|>)\s*(\S+)")
+_PAIR = re.compile(r"((?:[^\s>-]|-(?!>))++)\s*+(?:->|>)\s*+(\S+)")
 _NUMBER_NAMED = re.compile(r"(\d{1,20}) \(.*\)")
 _UNNAMED = other_bits(0xFFFF)
 #: How a time that is over is printed.

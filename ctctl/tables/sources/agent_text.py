@@ -64,7 +64,7 @@ _SETTING = re.compile(
 )
 _CLOCK = re.compile(r"\s{0,8}Clock Source for BPF:\s+(ktime|jiffies)(?:\s+\[(\d{1,5}) Hz\])?")
 _VERSION = re.compile(
-    r"\s{0,8}(?:Cilium:\s+Ok\s+v?(\d+\.\d+[\w.-]{0,40})|(?:Daemon|Client):\s+v?(\d+\.\d+[\w.-]{0,40}) )"
+    r"\s{0,8}(?:Cilium:\s++Ok\s++v?(\d++\.\d++[\w.-]{0,40})|(?:Daemon|Client):\s++v?(\d++\.\d++[\w.-]{0,40}+) )"
 )
 _PRESSURE = re.compile(
     r'\s{0,8}cilium_bpf_map_pressure\W{1,90}map_name="?(?:cilium_)?(\w{1,60})"?\W{1,120}(\d{1,6}(?:\.\d{1,12})?)'
@@ -108,7 +108,7 @@ _IN_HINT = (
     "Client:",
     *STATUS_WORDS,
 )
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(h|ms|m|s|us|µs|ns)")
+_DURATION = re.compile(r"(\d{1,12}+(?:\.\d{1,9}+)?)(h|ms|m|s|us|µs|ns)")
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 MAX_SIZE = 1 << 31
 

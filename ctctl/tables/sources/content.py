@@ -65,7 +65,7 @@ _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*+(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
 _TALK = re.compile(
-    r"\s*+(?:[#$%❯*=-]|\S{1,80}[@:]\S{0,80}[#$%](?: |$)|Defaulted |command terminated|Failed to get clocksource"
+    r"\s*+(?:[#$%❯*=-]|[^\s@:]{1,80}+[@:]\S{0,80}[#$%](?: |$)|Defaulted |command terminated|Failed to get clocksource"
     r"|Unable to |time=|level=|Warning|WARNING|Using |\.\.\.|…)"
 )
 #: What ``bpf policy get --all`` and ``bpf metrics list`` say of no tables and no records.
@@ -545,13 +545,14 @@ class _Mixed:
             kind = "policy" if nothing[1] is not None else "counters"
             self._not_ct(f"Cilium {kind} list")
             self.dump.listings.shown.add(kind)
-        elif self.dump.kinds and _ERROR.match(line) and self._errors >= _MAX_ERRORS:
-            self.dump.lose("line(s)", line, "that are errors, too")
-        elif self.dump.kinds and _ERROR.match(line):
+        elif self.dump.kinds and (error := _ERROR.match(line)) is not None:
             self._errors += 1
+            if self._errors > _MAX_ERRORS:
+                self.dump.lose("line(s)", line, "that are errors, too")
+                return
             above = self.whose.above
             what = "the listing" if above is None else f"what is below {above.strip()[:80]!r}"
-            self.dump.partial.append(f"{what} ends with an error: {_ERROR.sub('', line)[:160]}")
+            self.dump.partial.append(f"{what} ends with an error: {line[error.end() :][:160]}")
         elif self._is_damaged(line):
             self.dump.found(self.dump.kind or "Cilium listing")
             self.dump.lose("line(s)" if "Cilium ct list" in self.dump.kinds else "line(s) of a listing", line)

@@ -61,6 +61,8 @@ class Collected:
     shown: list[Shown] = field(default_factory=list)
     newest: int = 0
     known: set[bytes] | None = None
+    #: clock and now of a listing that has a time of its own, whatever stands beside it
+    time: tuple[Clock, int] | None = None
     #: of entries by number: ports as text shows them (``ct_text.settle_dsr``)
     nat_ports: list[tuple[int, int]] = field(default_factory=list)
 
@@ -121,11 +123,14 @@ class Collected:
             self._merge_few(other)
         self.shown += other.shown[: _PAIRS - len(self.shown)]
         self.newest = max(self.newest, other.newest)
+        self.time = self.time or other.time
         if len(self) > before or not before:
             self.raw = (self.raw or not before) and other.raw
             self.absent = other.absent | (self.absent if before else frozenset())
         if self.evidence == "assumed":
             self.layout, self.evidence = other.layout, other.evidence
+        elif Layout.V1_14 is other.layout and self.layout.split_counters:
+            self.layout = other.layout
 
     def go_on_with(self, other: Collected) -> None:
         """Add what follows in the same listing: of each key the last one counts. Raises DecodeError."""
@@ -142,6 +147,7 @@ class Collected:
         self.values += other.values
         self.shown += other.shown[: self.room_to_show]
         self.newest = max(self.newest, other.newest)
+        self.time = self.time or other.time
         self.absent |= other.absent
 
     def _merge_few(self, other: Collected) -> None:
@@ -209,6 +215,8 @@ class Collected:
 
     def told(self, clock: Clock | None) -> Told:
         """What the lines say about clock and time; ``clock`` is known from elsewhere."""
+        if self.time is not None:
+            return Told(*self.time, proven=True)
         return told_by(self.shown, clock)
 
     def table(self, node: str | None) -> CtTable:

@@ -19,7 +19,7 @@ from ctctl.tables.sources.ct_text import settle_dsr
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.facts import NodeFacts
 from ctctl.tables.sources.listing_text import turned_sockets
-from ctctl.tables.sources.listings import KINDS, Listings
+from ctctl.tables.sources.listings import KINDS, Listings, complete_backends
 from ctctl.tables.sources.members import Dumps, node_of
 from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.packet_log import INSTEAD, is_packet_log
@@ -188,8 +188,12 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
 
 
 def settle(dump: Dump) -> None:
-    """What only all files of a node tell: the byte order of sockets' ports, DSR entries; which kinds no file shows."""
+    """What only all files of a node tell: ports of backends, the byte order of sockets' ports, DSR entries.
+
+    And which kinds no file shows.
+    """
     found = dump.listings
+    complete_backends(found)
     turned_sockets(found)
     settle_dsr(dump)
     found.missing = {kind for kind in KINDS if not found.has(kind)}

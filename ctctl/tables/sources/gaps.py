@@ -8,7 +8,7 @@ from ctctl.tables.sources.values import has_any
 
 #: What a pager writes, in the middle of a table too.
 _PAGER = re.compile(r"\s*+(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}|[~:])\s*")
-_DOTS = r"(?:\.{3,9}|…|(?:\. ){2}\.)"
+_DOTS = r"(?:\.{3,}+|…|(?:\. ){2}\.)"
 _WORDS = r"(?:omitted|truncated|left out|elided|skipped|snip(?:ped)?)"
 _THINGS = r"(?: (?:lines|entries|rows|output|for brevity|here|like (?:this|that|these))){0,3}"
 #: What says that something was left out by hand, in a line of its own.
@@ -17,7 +17,7 @@ _LEFT_OUT = re.compile(
     rf"(?:{_DOTS}(?:.{{0,60}}(?:{_DOTS}|{_WORDS}{_THINGS}))?"
     rf"|(?:(?:\d[\d,]{{0,11}}|output|lines|rows|entries|the|rest|many) ){{0,3}}{_WORDS}{_THINGS}"
     rf"|(?:{_DOTS} ?)?(?:and )?(?:\d[\d,]{{0,11}}|many|some|lots) more{_THINGS}(?: ?{_DOTS})?)"
-    r"\s{0,4}[\])}>*#/-]{0,4}\s*",
+    r"\s{0,4}[\])}>*#/-]{0,4}\s*+",
     re.IGNORECASE,
 )
 #: What none of these is without, in small letters.

@@ -28,8 +28,8 @@ _TOLD = re.compile(
     r"\s*+(?:(?P<ansible>[\w.-]{1,60}) \| (?:CHANGED|SUCCESS|FAILED)!?(?:(?:\.| \|) rc=\d{1,3} >>| => ?\{?)"
     r"|\[\d{1,5}\] \d\d:\d\d:\d\d \[(?:SUCCESS|FAILURE)\] (?P<pssh>[\w.-]{1,60})"
     r"|(?:Finished on|(?:ok|changed|failed|fatal): \[)\s*(?P<task>[\w.-]{1,60})(?::|\](?:: FAILED!)? => ?\{?)"
-    r"|Linux (?P<uname>[\w.-]{1,64}) \d{1,2}\.\d{1,3}\.\d\S{0,60} #\d.{0,200}"
-    r"|==> (?P<file>\S{1,200}) <==)\s*$"
+    r"|Linux (?P<uname>[\w.-]{1,64}) \d{1,2}\.\d{1,3}\.\d\S{0,60} #\d.{0,200}+"
+    r"|==> (?P<file>\S{1,200}) <==)\s*+$"
 )
 #: What none of these is without.
 _IN_TOLD = (" | ", "[", "Finished on", "Linux ", "==> ")
@@ -38,9 +38,9 @@ _POD_WORD = re.compile(r"(?:^|[\s/\[]|bugtool-)(cilium-(?!agent|envoy|proxy|rela
 _FILE_WORD = re.compile(r"\s*+((?:[\w.-]{1,60}/){0,9}[\w.-]{1,80}\.(?:txt|md|log|json|out|yaml)):")
 #: What a loop over nodes prints above each one's listing: a name alone, or dressed as a heading.
 _HEADING = re.compile(
-    r"\s*+(?P<front>[=#*>~+|<]{0,40}|-{1,40}(?=\s)|[\[(])\s*(?P<word>(?:(?i:nodes?|hosts?(?:name)?|pods?|server|worker|master|machine|vm)[:=]?\s+)?)"
+    r"\s*+(?P<front>[=#*>~+|<]{0,40}|-{1,40}(?=\s)|[\[(])\s*+(?P<word>(?:(?i:nodes?|hosts?(?:name)?|pods?|server|worker|master|machine|vm)[:=]?\s++)?)"
     r"(?:(?:pods?|nodes?|[a-z0-9-]{1,63})/)?(?P<name>[A-Za-z0-9](?:[\w.:-]{0,120}[A-Za-z0-9])?)"
-    r"\s*(?:\([\w.:/ -]{1,80}\))?\s*(?P<back>[=#*<~+|>:-]{0,40}|[\])])\s*$"
+    r"\s*+(?:\([\w.:/ -]{1,80}\))?\s*+(?P<back>[=#*<~+|>:-]{0,40}|[\])])\s*+$"
 )
 _KIND = re.compile(r"[a-z]+")
 #: What is a name where it stands alone, too: a pod's, whose last letters Kubernetes draws from these. Any other may be

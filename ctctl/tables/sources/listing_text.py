@@ -73,7 +73,7 @@ _BARE = re.compile(r"(?=.{0,40}[.:])[0-9a-fA-F.:]{2,45}")
 _REV_NAT = re.compile(rf"(?P<addr>{_ADDRESS}):(?P<port>\d{{1,5}})")
 _RANGE = re.compile(r"(?P<cidr>[0-9a-fA-F.:]{2,45}/\d{1,3}) \((?P<rev>\d{1,5})\)")
 _MAGLEV = re.compile(r"\[(?P<rev>\d{1,5})\]/v(?P<family>[46])")
-_ATTRIBUTE = re.compile(r"(\w{1,32})=(\S{0,64}?),?(?=\s|$)")
+_ATTRIBUTE = re.compile(r"(\w{1,32}+)=(\S{0,64}?),?(?=\s|$)")
 #: Maglev tables have at most 131071 places; other lines are short.
 _MAX_ROW = 4096
 #: What no record is without, but one below another's left column.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import field, fields, replace
 from operator import attrgetter
@@ -160,6 +161,32 @@ def _newest(counters: list[DatapathCounter]) -> list[DatapathCounter]:
         if at not in found or found[at].packets < one.packets:
             found[at] = one
     return list(found.values())
+
+
+def complete_backends(found: Listings) -> None:
+    """Give backends the ports that their listing leaves out, as far as the same node's services show them.
+
+    By the number that a slot has, else by the address, where one backend of the protocol and one port stand for it.
+    """
+    if all(backend.port is not None for backend in found.backends):
+        return
+    by_number: dict[object, set[int]] = {}
+    by_address: dict[object, set[int]] = {}
+    for slot in found.services:
+        end = slot.backend_end
+        if end is not None and slot.slot:
+            by_number.setdefault((slot.backend_id, end[0]), set()).add(end[1])
+            by_address.setdefault((slot.proto or None, end[0]), set()).add(end[1])
+    alike = Counter((backend.proto or None, backend.addr) for backend in found.backends)
+
+    def port_of(backend: Backend) -> int | None:
+        at = (backend.proto or None, backend.addr)
+        ports = by_number.get((backend.backend_id, backend.addr)) or (by_address.get(at) if alike[at] == 1 else None)
+        return next(iter(ports)) if ports is not None and len(ports) == 1 else None
+
+    found.backends = [
+        backend if backend.port is not None else replace(backend, port=port_of(backend)) for backend in found.backends
+    ]
 
 
 Record = TypeVar("Record", bound="DataclassInstance")

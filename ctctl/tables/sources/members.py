@@ -44,7 +44,7 @@ _LISTING = re.compile(
     r"(?:cilium|dbg|bpf|bpftool|map|dump|pinned|sys|fs|tc|globals|ct|ct4|ct6|ctmap|conntrack|any|any4|any6|nat|snat|v4|v6|lb"
     r"|lb4|lb6|list|global|tcp|all|time|diff|timediff|external|backends?|frontends?|revnat|reverse|source|ranges?|services?"
     r"|svc|maglev|ipcache|endpoints?|lxc|ip|ep|id|identity|policy|tunnel|metrics?|status|verbose|config|agent|runtime"
-    r"|configmap|json|jsonl|yaml|yml|csv|html?|txt|md|out|log|tar|tgz|zip|gz|bz2|xz|raw|live|entries|tables?|\d+)$",
+    r"|configmap|json|jsonl|yaml|yml|csv|html?|txt|md|out|log|snap|ctsnap|tar|tgz|zip|gz|bz2|xz|raw|live|entries|tables?|\d+)$",
     re.I,
 )
 

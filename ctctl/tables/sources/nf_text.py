@@ -58,7 +58,6 @@ def add_line(dump: Dump, match: re.Match[str]) -> None:
     table_of(dump, family, counted="packets" in original or "packets" in reply).add(key, value)
     if nat is not None:
         dump.listings.add_nat(nat)
-    dump.clock, dump.now = dump.clock or CLOCK, 0 if dump.now is None else dump.now
 
 
 def table_of(dump: Dump, family: int, *, counted: bool) -> Collected:
@@ -67,6 +66,7 @@ def table_of(dump: Dump, family: int, *, counted: bool) -> Collected:
     if table is None:
         table = dump.tables[f"nf_conntrack{family}"] = nf_table(family)
         table.absent |= COUNTERS
+        table.time = (CLOCK, 0)
     if counted:
         table.absent -= COUNTERS
     return table

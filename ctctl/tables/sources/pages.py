@@ -11,7 +11,7 @@ from ctctl.tables.sources.stream import LateEnd, Prefixed, Reader
 #: So much of a file tells that it is a page: a mail's head may stand before it.
 _HEAD = 1 << 14
 #: How a page starts, also one that a browser saved with its parts (MHTML).
-_PAGE = re.compile(rb"(?:\A|\n)\s{0,100}<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+_PAGE = re.compile(rb"(?:\A|\n)[^\S\n]{0,100}+<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 _TAG = re.compile(rb"<(?:(?P<comment>!--)|[!?]|(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9:-]{0,30})(?![A-Za-z0-9:-]))")
 #: The rest of a tag, whose attributes may have its end in them.
 _END = re.compile(rb"(?:[^\"'>]++|\"[^\"]*+\"|'[^']*+')*+>")

@@ -21,7 +21,7 @@ from ctctl.tables.sources.values import digits, has_any, whole
 HEADER = re.compile(r"\s*POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS\s+\(source:key\[=value\]\))\s+PORT/PROTO\s")
 #: What says whose table follows: the listing of all, the command that was typed, a heading of ``debuginfo``.
 _ENDPOINT = re.compile(
-    r"\s*+(?:Endpoint\s+ID:|#{1,6} BPF Policy Get|.{0,120}\bbpf policy get(?: -n| --numeric)?) +(\d{1,5})\b", re.I
+    r"\s*+(?:Endpoint\s++ID:|#{1,6} BPF Policy Get|.{0,120}\bbpf policy get(?: -n| --numeric)?) +(\d{1,5})\b", re.I
 )
 _PATH = re.compile(r"\s*+Path:\s+\S{0,200}/(cilium_policy_(?:v2_)?(\d{1,5}))\s*$")
 #: What none of them is without, in small letters.

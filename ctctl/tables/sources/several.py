@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import commonpath, normpath
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,20 +21,23 @@ from ctctl.tables.sources.listings import KINDS, Listings
 from ctctl.tables.sources.members import Dumps, folder_of, node_of, word_of
 from ctctl.tables.sources.open import in_bpffs, open_source
 from ctctl.tables.sources.options import choose_map
+from ctctl.tables.sources.stream import Prefixed
 
 if TYPE_CHECKING:
     from ctctl.decode.nat_rows import NatTable
 
 _WORDS = ("auto", "nf", "-")
+#: An archive that is called by when it was made.
+_COLLECTED = re.compile(r"cilium-(?:bugtool|sysdump)-\d")
 
 
 @dataclass(slots=True)
 class _Read:
-    """One ``--from`` that is a file or folder: what was read of it, and a name for it should it be a node."""
+    """One ``--from`` that is a file or folder, and what was read of it. ``label`` is its name should it be a node."""
 
     spec: str
-    label: str
     dumps: Dumps
+    label: str = ""
 
     @property
     def has_tables(self) -> bool:
@@ -49,19 +54,28 @@ def open_several(specs: Sequence[str], options: SourceOptions) -> Source:
         return open_source(specs[0], options)
     files: list[_Read] = []
     others: list[tuple[str, Source]] = []
+    snapshots: list[str] = []
     failed: list[CtctlError] = []
     open_options = replace(options, node=None, map=None)
     for spec in dict.fromkeys(specs):
         try:
-            if spec in _WORDS or not Path(spec).exists() or in_bpffs(Path(spec)) or _is_snapshot(Path(spec)):
+            if spec in _WORDS or not Path(spec).exists() or in_bpffs(Path(spec)):
                 others.append((spec, open_source(spec, open_options)))
+                continue
+            found = _read(spec, open_options)
+            if isinstance(found, _Read):
+                files.append(found)
             else:
-                files.append(_read(spec))
+                others.append((spec, found))
+                snapshots.append(spec)
         except CtctlError as error:
             failed.append(error)
     if not files and not others:
         raise failed[0]
-    sources = [(spec, source) for spec, source in others]
+    labels = _labels([*(one.spec for one in files), *snapshots])
+    for one in files:
+        one.label = labels[one.spec]
+    sources = [(labels.get(spec, spec), source) for spec, source in others]
     if files:
         dumps = _by_node(files, alone=not others)
         sources.insert(0, ("files", build(", ".join(one.spec for one in files), dumps, open_options)))
@@ -70,28 +84,56 @@ def open_several(specs: Sequence[str], options: SourceOptions) -> Source:
     return combined
 
 
-def _is_snapshot(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return snapshot.is_snapshot(stream.read(16))
-
-
-def _read(spec: str) -> _Read:
+def _read(spec: str, options: SourceOptions) -> _Read | Source:
+    """What a file or a folder holds; of a snapshot the source, for it is a whole by itself."""
     path = Path(spec)
     if path.is_dir():
         name = path.resolve().name
         if is_fetched(spec):
-            return _Read(spec, name, {name: _whole(read_folder(path))})
-        return _Read(spec, node_of(PurePosixPath(name)) or name or spec, read_folder(path))
-    pure = PurePosixPath(*[part for part in path.parts if part not in ("/", "..", ".")])
-    label = word_of(pure) or folder_of(pure) or path.stem
+            return _Read(spec, {name: _whole(read_folder(path))})
+        return _Read(spec, read_folder(path))
     with path.open("rb") as stream:
-        head = stream.read(512)
-        stream.seek(0)
+        source = Prefixed(b"", stream)  # a pipe cannot be read a second time
+        head = source.peek(512)
+        if snapshot.is_snapshot(head):
+            return open_source(spec, options) if path.is_file() else snapshot.open_snapshot(source, spec, options, None)
         if archive.is_archive(head):
-            return _Read(spec, label, read_archive(stream, spec))
-        return _Read(spec, label, read_text(stream, spec).by_host(None))
+            return _Read(spec, read_archive(source, spec))
+        return _Read(spec, read_text(source, spec).by_host(None))
+
+
+def _labels(specs: Sequence[str]) -> dict[str, str]:
+    """A name for each of these files and folders: what its own says, else the first folder on its way that says
+    whose it is and is not around all of them. Where two would be called alike, more of their ways.
+    """
+    ways = [PurePosixPath(normpath(Path(spec).absolute())) for spec in specs]
+    around = PurePosixPath(commonpath([way.parent for way in ways])) if ways else PurePosixPath()
+    below = [way.relative_to(around) for way in ways]
+    own = [_own_word(way, Path(spec)) for way, spec in zip(below, specs, strict=True)]
+    folders = [_folder(way, Path(spec)) for way, spec in zip(below, specs, strict=True)]
+    parts = list(zip(own, folders, below, strict=True))
+    labels: list[str] = []
+    for labels in (
+        [word or folder or way.stem for word, folder, way in parts],
+        [folder or word or way.stem for word, folder, way in parts],
+        [f"{folder}/{word or way.stem}" if folder else word or way.stem for word, folder, way in parts],
+        [str(way) for way in below],
+    ):
+        if len({*labels}) == len(labels):
+            break
+    return dict(zip(specs, labels, strict=True))
+
+
+def _own_word(way: PurePosixPath, path: Path) -> str:
+    """What a file's or a folder's name says beside what is in it; a bugtool's the pod."""
+    if not path.is_dir():
+        return way.name if _COLLECTED.match(way.name) else word_of(way)
+    return node_of(PurePosixPath(way.name)) or folder_of(PurePosixPath(way.name, "_")) or ""
+
+
+def _folder(way: PurePosixPath, path: Path) -> str | None:
+    """The folder on its way that says whose it is."""
+    return folder_of(way / "_") if path.is_dir() else folder_of(way)
 
 
 def _by_node(files: list[_Read], *, alone: bool) -> Dumps:
@@ -110,10 +152,9 @@ def _by_node(files: list[_Read], *, alone: bool) -> Dumps:
                 whole.merge(dump)
         whole.join()
         return {node: whole}
-    labels = [one.label for one in files]
     for one in files:
         for node, dump in one.dumps.items():
-            name = node or (one.label if labels.count(one.label) == 1 or not one.has_tables else one.spec)
+            name = node or one.label
             if name in found:
                 found[name].merge(dump)
             else:

@@ -60,8 +60,7 @@ _REST = re.compile(
 )
 #: No rest of an entry that has its time already: a name above the next listing.
 _ADDRESS_ALONE = re.compile(rf"\s*{_END}\s*")
-#: From a word's beginning on, and all of it at once: a long word is looked at once.
-_NAME = re.compile(r"(?<!\w)(\w++)=")
+_NAME = re.compile(r"\b(\w++)=")
 #: What ends text that was marked as code.
 _MARKUP = re.compile(r"\s*(?:\[/?\w{1,20}\]|\{\w{1,20}\}|</?\w{1,20}>|`{3,}|~{3,})\s*")
 _DIGITS = re.compile(r"\d+")

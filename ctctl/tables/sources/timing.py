@@ -30,17 +30,24 @@ def tables_of(source: Source, node: str | None, dump: Dump, options: SourceOptio
     contradictions = dict.fromkeys(found.contradiction for found in told.values() if found.contradiction)
     for text in contradictions:
         _note(source, node, f"the listing contradicts itself: {text}; no remaining times; give --now")
-    best = next((found for found in told.values() if found.proven and found.now is not None), None)
-    best = best or next((found for found in told.values() if found.now is not None), Told())
+    # What has a time of its own says nothing about the others, nor they about it.
+    shared = [told[collected.name] for collected, _ in pairs if collected.time is None]
+    best = next((found for found in shared if found.proven and found.now is not None), None)
+    best = best or next((found for found in shared if found.now is not None), Told())
     now, evidence = _now_of(dump, options, contradicts=bool(contradictions))
     beside = beside_of(dump, options)
-    said = next((found.now for found in told.values() if found.now is not None and found.proven), None)
+    said = next((found.now for found in shared if found.now is not None and found.proven), None)
     if beside.contradiction and options.now is None:
         _note(source, node, f"its files contradict each other: {beside.contradiction}; give --now")
     apart = said is not None and beside.now is not None and abs(said - beside.now) > _MOMENT_S
     if apart and options.now is None and best.clock is not None and best.clock.hz is None:
         _note(source, node, f"its lines say it was made at {said}, but {beside.evidence}")
     for collected, table in pairs:
+        if collected.time is not None:
+            table.clock, table.now = collected.time
+            if options.now is not None and not shared:
+                table.now = options.now
+            continue
         own = told[table.name] if told[table.name].now is not None else best
         clock = named or own.clock or _ASSUMED
         known = own.clock if own.proven else dump.clock or dump.facts.clock
@@ -51,7 +58,7 @@ def tables_of(source: Source, node: str | None, dump: Dump, options: SourceOptio
             clock = own.clock
         table.clock = clock
         table.now = now if now is not None else own.now
-        newest = collected.newest or max((other.newest for other, _ in pairs), default=0)
+        newest = collected.newest or max((other.newest for other, _ in pairs if other.time is None), default=0)
         table.now_at_least = newest or None
         if beside.bounds is not None and clock.hz is None:
             table.now_between = (max(newest, beside.bounds[0]), beside.bounds[1])
@@ -139,6 +146,7 @@ def _find_layouts(dump: Dump, tables: list[CtTable], options: SourceOptions) -> 
     """The layout of tables that were dumped as bytes: of the node's other tables, its version, its entries."""
     bare = [table for table in tables if table.layout_evidence == "assumed"]
     if not bare:
+        _tell_14_from_15(dump, tables, options)
         return
     layout, evidence = options.layout, "--layout"
     if layout is None:
@@ -151,6 +159,23 @@ def _find_layouts(dump: Dump, tables: list[CtTable], options: SourceOptions) -> 
     for table in bare:
         if layout is not None:
             table.layout, table.layout_evidence = layout, evidence
+    _tell_14_from_15(dump, tables, options)
+
+
+def _tell_14_from_15(dump: Dump, tables: list[CtTable], options: SourceOptions) -> None:
+    """Records that both versions write alike are of the older one where the user, another table or the node says so."""
+    alike = [table for table in tables if table.layout is Layout.V1_15 and table.raw]
+    version = dump.facts.version
+    if options.layout is not None:
+        layout, evidence = options.layout, "--layout"
+    elif any(table.layout is Layout.V1_14 for table in tables):
+        layout, evidence = Layout.V1_14, "the node's other listings"
+    elif version is not None:
+        layout, evidence = Layout.of_version(version.value) or Layout.V1_15, f"version by {version.evidence}"
+    else:
+        return
+    for table in alike if layout is Layout.V1_14 else ():
+        table.layout, table.layout_evidence = layout, evidence
 
 
 def _layout_by_entries(dump: Dump, tables: list[CtTable]) -> tuple[Layout | None, str]:
