@@ -15,8 +15,9 @@ _MEMBER = re.compile(
     r"|(?:service-list|endpoint-list|identity-list)-{1,2}o-json\.md$",
     re.IGNORECASE,
 )
+_ENDINGS: Final = (".yaml", ".yml", ".json", ".md")
 
 
 def is_wanted(name: str) -> bool:
     """Whether a file called so may hold names."""
-    return _MEMBER.search(name) is not None
+    return name.lower().endswith(_ENDINGS) and _MEMBER.search(name) is not None
