@@ -57,17 +57,17 @@ _OTHER_VERSION = "of another version than those before, so of another node: give
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
 _OTHER_WORK, _SQUEEZED_WORK = 28, 40
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
-_FENCE = re.compile(r"\s*(?:`{3,}|~{3,})")
+_FENCE = re.compile(r"\s*+(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
 _TALK = re.compile(
-    r"\s*(?:[#$%❯*=-]|[^\s@:]{1,80}+[@:]\S{0,80}[#$%](?: |$)|Defaulted |command terminated|Failed to get clocksource"
+    r"\s*+(?:[#$%❯*=-]|[^\s@:]{1,80}+[@:]\S{0,80}[#$%](?: |$)|Defaulted |command terminated|Failed to get clocksource"
     r"|Unable to |time=|level=|Warning|WARNING|Using |\.\.\.|…)"
 )
 #: What ``bpf policy get --all`` and ``bpf metrics list`` say of no tables and no records.
-_NOTHING = re.compile(r"\s*(?:(no maps found)|No entries found\.)\s*")
+_NOTHING = re.compile(r"\s*+(?:(no maps found)|No entries found\.)\s*")
 #: The command that prints an empty line behind each conntrack table: of one family, of both.
 _LISTS_CT, _EMPTY = re.compile(r"\bbpf ct list\b"), (2, 4)
-_ERROR = re.compile(r"\s*Error\b:? ?")
+_ERROR = re.compile(r"\s*+Error\b:? ?")
 _DIGIT = re.compile(r"\d")
 #: Tables of which every line up to an empty one is a row.
 _STRICT = ("pairs", "policy", "counters", "services", "own")

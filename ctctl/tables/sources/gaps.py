@@ -7,7 +7,7 @@ import re
 from ctctl.tables.sources.values import has_any
 
 #: What a pager writes, in the middle of a table too.
-_PAGER = re.compile(r"\s*(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}|[~:])\s*")
+_PAGER = re.compile(r"\s*+(?:--More--.{0,12}|\(END\)|lines \d{1,9}-\d{1,9}\b.{0,24}|[~:])\s*")
 _DOTS = r"(?:\.{3,}+|…|(?:\. ){2}\.)"
 _WORDS = r"(?:omitted|truncated|left out|elided|skipped|snip(?:ped)?)"
 _THINGS = r"(?: (?:lines|entries|rows|output|for brevity|here|like (?:this|that|these))){0,3}"

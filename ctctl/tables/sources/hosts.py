@@ -15,17 +15,17 @@ _POD = re.compile(
     r"(?:^|[\s$#])(?:kubectl|oc|k)\s.{0,200}?[\s/](?P<pod>cilium-(?!agent|envoy|proxy|relay)[a-z0-9]{5})(?![\w-])"
 )
 _PROMPT = re.compile(
-    r"\s*[\[(]?[a-z_][a-z0-9_-]{0,31}@(?P<host>[A-Za-z0-9][\w.-]{0,60})(?:[:\s][^#$%]{0,100})?[#$%](?:\s|$)"
+    r"\s*+[\[(]?[a-z_][a-z0-9_-]{0,31}@(?P<host>[A-Za-z0-9][\w.-]{0,60})(?:[:\s][^#$%]{0,100})?[#$%](?:\s|$)"
 )
 #: One that does not say who: what is behind it must be a command that prints listings.
 _SHORT_PROMPT = re.compile(
-    r"\s*\[?(?P<host>(?!(?:ba|da|z|k|c|a)?sh-\d)[A-Za-z][\w.-]{0,60})\]?"
+    r"\s*+\[?(?P<host>(?!(?:ba|da|z|k|c|a)?sh-\d)[A-Za-z][\w.-]{0,60})\]?"
     r"(?::?[~/][\w./~-]{0,60}| [~/][\w./~-]{0,60}\]?|:)? ?"
     r"[#$%>] ?(?:sudo )?(?:cilium(?:-dbg)?|bpftool|ctctl|conntrack|cat /proc)\s"
 )
 _LISTING = ("cilium", "bpftool", "ctctl", "conntrack", "/proc")
 _TOLD = re.compile(
-    r"\s*(?:(?P<ansible>[\w.-]{1,60}) \| (?:CHANGED|SUCCESS|FAILED)!?(?:(?:\.| \|) rc=\d{1,3} >>| => ?\{?)"
+    r"\s*+(?:(?P<ansible>[\w.-]{1,60}) \| (?:CHANGED|SUCCESS|FAILED)!?(?:(?:\.| \|) rc=\d{1,3} >>| => ?\{?)"
     r"|\[\d{1,5}\] \d\d:\d\d:\d\d \[(?:SUCCESS|FAILURE)\] (?P<pssh>[\w.-]{1,60})"
     r"|(?:Finished on|(?:ok|changed|failed|fatal): \[)\s*(?P<task>[\w.-]{1,60})(?::|\](?:: FAILED!)? => ?\{?)"
     r"|Linux (?P<uname>[\w.-]{1,64}) \d{1,2}\.\d{1,3}\.\d\S{0,60} #\d.{0,200}+"
@@ -33,7 +33,7 @@ _TOLD = re.compile(
 )
 #: The same in words that stand in front of each line: a pod, as kubectl, stern and grep over bugtools write it, a file.
 _POD_WORD = re.compile(r"(?:^|[\s/\[]|bugtool-)(cilium-(?!agent|envoy|proxy|relay)[a-z0-9]{5})(?=[\s/\]:|-])")
-_FILE_WORD = re.compile(r"\s*((?:[\w.-]{1,60}/){0,9}[\w.-]{1,80}\.(?:txt|md|log|json|out|yaml)):")
+_FILE_WORD = re.compile(r"\s*+((?:[\w.-]{1,60}/){0,9}[\w.-]{1,80}\.(?:txt|md|log|json|out|yaml)):")
 #: What a loop over nodes prints above each one's listing: a name alone, or dressed as a heading.
 _HEADING = re.compile(
     r"\s*+(?P<front>[=#*>~+|<]{0,40}|-{1,40}(?=\s)|[\[(])\s*+(?P<word>(?:(?i:nodes?|hosts?(?:name)?|pods?|server|worker|master|machine|vm)[:=]?\s++)?)"

@@ -53,9 +53,9 @@ _KEPT = 1000
 _BY_ITSELF_WORK = 4 * ELEMENT_WORK
 #: Names that are said of those that a document gives its lists.
 _SHOWN_NAMES = 5
-_JSON = re.compile(r"\s*(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))")
-_YAML = re.compile(r"\s*- [Kk]ey:\s*(?:$|\{)")
-_HEX = re.compile(r"\s*(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
+_JSON = re.compile(r"\s*+(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))")
+_YAML = re.compile(r"\s*+- [Kk]ey:\s*(?:$|\{)")
+_HEX = re.compile(r"\s*+(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
 _OWN = '{"schema": "ctctl/'
 #: An object a line, as logs are kept: what was said is in one of its fields.
 _LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')

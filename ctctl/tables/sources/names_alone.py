@@ -57,7 +57,7 @@ _AROUND = "[](){}<>|:,;'\"`*-=."
 #: A line of a shell's: what differs in it may be what was asked for.
 _ASKED = re.compile(r"\||\bgrep\b|\b(?:cilium|bpftool|ctctl|conntrack|cat|jq|awk|sed)\s|^\s*[$+❯%] ")
 #: What ssh says of a terminal once its command has ended.
-_CLOSED = re.compile(r"\s*(?:Shared )?[Cc]onnection to (\S{1,120}) closed\.?\s*$")
+_CLOSED = re.compile(r"\s*+(?:Shared )?[Cc]onnection to (\S{1,120}) closed\.?\s*$")
 #: So many parts of a file are kept apart until it is known whether they are of several nodes.
 _MAX_PENDING, _MAX_LINES = 500, 50
 

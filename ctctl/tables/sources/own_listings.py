@@ -47,7 +47,7 @@ LISTINGS = (
 )
 _BY_SCHEMA = {listing.schema: listing for listing in LISTINGS}
 _BY_COMMAND = {listing.command: listing for listing in LISTINGS}
-_TITLES = re.compile(r"\s*[A-Z_]{2,24}(?: {2,}[A-Z_]{2,24}){1,30}\s*|[a-z_]{2,24}(?:,[a-z_]{2,24}){1,30}\s*")
+_TITLES = re.compile(r"\s*+[A-Z_]{2,24}(?: {2,}[A-Z_]{2,24}){1,30}\s*|[a-z_]{2,24}(?:,[a-z_]{2,24}){1,30}\s*")
 _SCHEMA = re.compile(r"""[\[{\s]*"?schema"?\s*:\s*"?ctctl/(?P<name>[a-z-]{2,24})/""")
 #: Lines of ``-o name`` that say by themselves whose they are; and a command that wrote such, all of which is below it.
 _NAMES = (

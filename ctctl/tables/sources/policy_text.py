@@ -18,23 +18,23 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.values import digits, has_any, whole
 
 #: The first line of a table; AUTH TYPE and PREFIX are missing in older ones, COOKIE is there from 1.18 on.
-HEADER = re.compile(r"\s*POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS\s+\(source:key\[=value\]\))\s+PORT/PROTO\s")
+HEADER = re.compile(r"\s*+POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS\s+\(source:key\[=value\]\))\s+PORT/PROTO\s")
 #: What says whose table follows: the listing of all, the command that was typed, a heading of ``debuginfo``.
 _ENDPOINT = re.compile(
     r"\s*+(?:Endpoint\s++ID:|#{1,6} BPF Policy Get|.{0,120}\bbpf policy get(?: -n| --numeric)?) +(\d{1,5})\b", re.I
 )
-_PATH = re.compile(r"\s*Path:\s+\S{0,200}/(cilium_policy_(?:v2_)?(\d{1,5}))\s*$")
+_PATH = re.compile(r"\s*+Path:\s+\S{0,200}/(cilium_policy_(?:v2_)?(\d{1,5}))\s*$")
 #: What none of them is without, in small letters.
 _IN_WHOSE = ("path:", "endpoint", "policy get", "policy stats")
 #: A table of no rules.
-_EMPTY = re.compile(r"\s*Policy stats empty\.")
+_EMPTY = re.compile(r"\s*+Policy stats empty\.")
 _ROW = re.compile(
-    r"\s*(?P<verdict>Allow|Deny)\s+(?P<way>Ingress|Egress)\s+(?P<peer>\S{1,300})\s+(?P<ports>\S{1,40})"
+    r"\s*+(?P<verdict>Allow|Deny)\s+(?P<way>Ingress|Egress)\s+(?P<peer>\S{1,300})\s+(?P<ports>\S{1,40})"
     r"\s+(?P<proxy>NONE|\d{1,5})(?:\s+(?P<auth>[a-z][a-z-]{2,30}|\d{1,3}))?"
     r"\s+(?P<bytes>-|\d{1,20})\s+(?P<packets>-|\d{1,20})(?:\s+(?P<prefix>\d{1,2}))?(?:\s+(?P<cookie>\d{1,10}))?\s*$"
 )
 #: What starts a row, be it damaged.
-MARK = re.compile(r"\s*(?:Allow|Deny)\s+(?:Ingress|Egress)\s")
+MARK = re.compile(r"\s*+(?:Allow|Deny)\s+(?:Ingress|Egress)\s")
 #: Columns that not every version has, by what a head calls them: where it has one, every row has.
 _LATER = {"auth": "AUTH", "prefix": "PREFIX", "cookie": "COOKIE"}
 _LABEL = re.compile(r"\s+([a-z0-9-]{1,40}:\S{1,300})\s*$")

@@ -11,7 +11,7 @@ from ctctl.tables.sources.names_alone import Alone, NamesAlone, alone_on, may_be
 
 #: What ``date`` prints.
 _DATE = re.compile(
-    r"\s*(?:\w{3} )?(?:\d{1,2} \w{3}|\w{3} {1,2}\d{1,2}|20\d\d-\d\d-\d\d)[ T,].{0,3}\b\d\d:\d\d:\d\d\b.{0,30}$"
+    r"\s*+(?:\w{3} )?(?:\d{1,2} \w{3}|\w{3} {1,2}\d{1,2}|20\d\d-\d\d-\d\d)[ T,].{0,3}\b\d\d:\d\d:\d\d\b.{0,30}$"
 )
 
 
