@@ -104,9 +104,8 @@ def require_tables(source: Source, wanted: Filter | None = None) -> None:
     Says which fields of a filter none of them has: nothing matches by those.
     """
     if not source.has_ct:
-        raise DecodeError(
-            f"{source.description} has no conntrack table; try ctctl nat, lb, ipcache, endpoint, policy or socknat list"
-        )
+        what = f"{source.description} has" if source.only is None else f"--map {source.only} is"
+        raise DecodeError(f"{what} no conntrack table; try ctctl nat, lb, ipcache, endpoint, policy or socknat list")
     if wanted is not None and wanted.node is not None and source.tables:
         from ctctl.tables.query.ast import fields_of
 

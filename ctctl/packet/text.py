@@ -281,6 +281,18 @@ def _parse_ends(reader: _Reader) -> PacketSpec:
     return PacketSpec(255 if proto is None else proto, src, dst, src_port, dst_port)
 
 
+def _inner(reader: _Reader, text: str) -> PacketSpec:
+    """The packet that an error is about. Raises UsageError, also where an end may be an address or one with a port."""
+    spec = parse_packet_text(text)
+    if spec.proto in _WITH_PORTS and not spec.fragment_offset:
+        inside = _reader(text)
+        _parse_protocol(inside)
+        for word in _split_ends(inside):
+            if (meant := _with_port(word)) is not None:
+                raise reader.fail(f"inner: {word!r}: an IPv6 address with a port reads {meant}, one without [{word}]")
+    return spec
+
+
 def _parse_rest(reader: _Reader, proto: int) -> dict[str, Any]:
     while reader.words:
         word = reader.words.pop(0)
@@ -329,7 +341,7 @@ def _apply_key(reader: _Reader, proto: int, key: str, value: str) -> None:
             reader.fields["fragment_offset"] = _number(value.rstrip("+"), 0, 65528)
             reader.fields["more_fragments"] = value.endswith("+")
         elif key == "inner":
-            reader.fields["inner"] = parse_packet_text(value)
+            reader.fields["inner"] = _inner(reader, value)
         elif key in _KEYS:
             name, read = _KEYS[key]
             reader.fields[name] = read(value)

@@ -50,7 +50,7 @@ def endpoint_view(names: Mapping[str, str], minor: int) -> View[EndpointRecord]:
         Column("name", "NAME", lambda e: "host" if e.is_host else names.get(str(e.addr)), prose=True),
         Column("endpoint_id", "ENDPOINT_ID", lambda e: e.endpoint_id, right=True),
         Column("identity", "IDENTITY", lambda e: e.identity, identity, prose=True),
-        Column("labels", "LABELS", lambda e: names.get(f"identity {e.identity}"), wide=True),
+        Column("labels", "LABELS", lambda e: None if e.is_host else names.get(f"identity {e.identity}"), wide=True),
         Column("ifindex", "IFINDEX", lambda e: e.ifindex, right=True, priority=2),
         Column("mac", "MAC", lambda e: e.mac, priority=1),
         Column("node_mac", "NODE_MAC", lambda e: e.node_mac, wide=True),

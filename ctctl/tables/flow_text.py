@@ -6,7 +6,8 @@ import re
 from ipaddress import ip_address
 
 from ctctl.errors import UsageError
-from ctctl.model.tuples import Address, FlowTuple, end_text
+from ctctl.model.tuples import Address, FlowTuple, end_text, is_address
+from ctctl.model.units import decimal
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.values import PROTOCOLS
 
@@ -25,14 +26,36 @@ def connection_of(text: str, book: NameBook) -> FlowTuple:
     proto = PROTOCOLS.get(match["proto"].lower())
     if proto is None:
         raise UsageError(f"flow {text!r}: unknown protocol {match['proto']!r}")
-    src, src_port = _end_of(match["src"], text)
-    dst, dst_port = _end_of(match["dst"], text)
+    src, src_port = _known_end(match["src"], book) or _end_of(match["src"], text)
+    dst, dst_port = _known_end(match["dst"], book) or _end_of(match["dst"], text)
     version = next((one.version for one in (src, dst) if not isinstance(one, str)), None)
     source = book.address_of(src, version) if isinstance(src, str) else src
     target = book.address_of(dst, version or source.version) if isinstance(dst, str) else dst
     if source.version != target.version:
         raise UsageError(f"flow {text!r}: an IPv{source.version} and an IPv{target.version} address")
     return FlowTuple(proto, source, src_port, target, dst_port)
+
+
+def _known_end(word: str, book: NameBook) -> tuple[Address, int] | None:
+    """``fd00::1:80`` as the Cilium CLI writes an end, where the node knows the address without its last part only."""
+    host, _, port = word.rpartition(":")
+    if ":" not in host or word.startswith("[") or not (is_address(word) and is_address(host)):
+        return None
+    number = decimal(port, 0xFFFF)
+    if number is None or _knows(book, word) or not _knows(book, host):
+        return None
+    return ip_address(host), number
+
+
+def _knows(book: NameBook, text: str) -> bool:
+    address = ip_address(text)
+    slots = book.listings.services
+    return (
+        any(one.addr == address for one in book.listings.endpoints)
+        or any(one.prefix == f"{address}/{address.max_prefixlen}" for one in book.listings.ipcache)
+        or any(one.addr == address for one in slots)
+        or any(address in ends for ends in book.pods.values())
+    )
 
 
 def _end_of(word: str, text: str) -> tuple[Address | str, int]:

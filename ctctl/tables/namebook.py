@@ -13,6 +13,7 @@ from ctctl.model.identity import HOST, REMOTE_NODE, RESERVED_IDENTITIES, RESERVE
 from ctctl.model.light import light
 from ctctl.model.suggest import unknown_name
 from ctctl.model.tuples import Address, end_of, endpoint, is_address
+from ctctl.model.units import decimal
 from ctctl.tables.query.context import ServiceRef
 from ctctl.tables.sources.base import no_listings
 
@@ -200,11 +201,12 @@ class NameBook:
         return found
 
     def service(self, name: str) -> ServiceRef:
-        """A service by name, by ``ADDRESS:PORT``, by the address of all of its frontends, or by its rev-NAT id.
+        """A service by name, also one port of it (``NAME:PORT``), by ``ADDRESS:PORT``, by the address of all of its
+        frontends, or by its rev-NAT id.
 
         Raises UsageError for an unknown or ambiguous one.
         """
-        end, frontends = end_of(name), self._frontends_at(name)
+        end, frontends, only = end_of(name), self._frontends_at(name), None
         if frontends:
             pass
         elif end is not None:
@@ -212,6 +214,9 @@ class NameBook:
         elif is_address(name.strip("[]")):
             raise UsageError(f"no service at {name} is known here: write ADDRESS:PORT")
         else:
+            short, _, port = name.rpartition(":")
+            if short and (only := decimal(port, 0xFFFF)) is not None:
+                name = short
             found = _find(self.services, name.removeprefix("service/"))
             named = {full for full in self.service_ids.values() if _is_named(full, name.removeprefix("service/"))}
             full_names = {*found, *named}
@@ -222,8 +227,10 @@ class NameBook:
                     f"{name!r} could be {text}: say which" if text else unknown_name("service", name, known)
                 )
             name = full_names.pop()
-            frontends = dict(found.get(name, {}))
-        ids = {number for number, full in self.service_ids.items() if full == name}
+            frontends = {front: None for front in found.get(name, {}) if only in (None, front[1])}
+            if only is not None and not frontends:
+                raise UsageError(f"service {name!r} has no port {only} here")
+        ids = {number for number, full in self.service_ids.items() if full == name and only is None}
         ids |= {one.rev_nat for one in self.listings.rev_nats if any(f[:2] == (one.addr, one.port) for f in frontends)}
         shown = [(_network(address), port, proto) for address, port, proto in frontends if not address.is_unspecified]
         return ServiceRef(frozenset(ids - {0}), tuple(shown))

@@ -17,6 +17,7 @@ from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.model.units import decimal
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names_agent import FAMILIES, add_endpoints, add_identities, add_nodes, add_services, part
+from ctctl.tables.names_text import documents_of
 from ctctl.tables.sources import archive
 from ctctl.tables.sources.named import is_wanted
 from ctctl.tables.sources.stream import YAML_WORK, Prefixed, nothing_spent
@@ -56,7 +57,7 @@ def add_file(book: NameBook, path: Path) -> list[str]:
     except OSError as error:
         raise DecodeError(f"--names {path}: {error.strerror}") from None
     if not read:
-        why = walk.partial[0] if walk.partial else "neither YAML nor JSON"
+        why = walk.partial[0] if walk.partial else "neither YAML nor JSON, nor a list of an agent's"
         raise DecodeError(f"--names {path}: {why}")
     return _left_unread(path, walk)
 
@@ -118,12 +119,16 @@ def _parsed(stream: Prefixed, budget: Budget) -> Iterator[Any]:
 
 
 def _documents(text: str, spend: Callable[[int], None] = nothing_spent) -> Iterator[Any]:
-    """The documents of a text; nothing where it is neither JSON nor YAML."""
+    """The documents of a text; nothing where it is neither JSON nor YAML, nor a table of names for people."""
     try:
         yield json.loads(text)
         return
     except (ValueError, RecursionError):
         pass
+    tables = list(documents_of(text))
+    if tables:
+        yield from tables
+        return
     from ctctl.config.yamltree import parse_yaml
 
     if _too_deep(text):
@@ -177,6 +182,8 @@ def _add_list(book: NameBook, document: list[Any]) -> None:
         add_services(book, document)
     elif "status" in first and "id" in first:
         add_endpoints(book, document)
+    elif "primary-address" in first:
+        add_nodes(book, {"nodes-added": document})
     elif "labels" in first and "id" in first:
         add_identities(book, document)
     else:

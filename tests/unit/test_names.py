@@ -15,8 +15,12 @@ from ctctl.model.service import EndpointRecord, IpcacheRecord, RevNat
 from ctctl.model.tuples import FlowTuple
 from ctctl.tables.flow_text import connection_of, has_names, with_addresses
 from ctctl.tables.namebook import NameBook, label_text
+from ctctl.tables.names import book_of
 from ctctl.tables.names_agent import add_stored_endpoint
 from ctctl.tables.names_files import add_document, add_file
+from ctctl.tables.sources.base import SourceOptions
+from ctctl.tables.sources.open import open_source
+from tests.support import captures
 
 KUBERNETES = """
 apiVersion: v1
@@ -130,6 +134,70 @@ def test_a_service_is_its_frontends_and_their_numbers(book: NameBook) -> None:
     assert by_address.rev_nats == {9}
     with pytest.raises(UsageError, match="service"):
         book.service("nothing")
+
+
+def test_one_port_of_a_service_by_name(book: NameBook) -> None:
+    """As ``ADDRESS:PORT``, and as flows have it."""
+    for name in ("web:80", "shop/web:80", "service/web:80"):
+        service = book.service(name)
+        assert {port for _network, port, _proto in service.frontends} == {80}
+        assert 8 not in service.rev_nats  # of its node port
+    with pytest.raises(UsageError, match="'shop/web' has no port 81 here"):
+        book.service("web:81")
+    with pytest.raises(UsageError, match="unknown service"):
+        book.service("webb:80")
+
+
+@pytest.mark.parametrize("capture", captures.NAMES)
+@pytest.mark.parametrize("put", ["", "    ", "> ", "root@n1:~# "])
+def test_what_an_agent_lists_for_people_names_labels_and_nodes(capture: str, put: str, tmp_path: Path) -> None:
+    """``endpoint list``, ``identity list`` and ``node list`` in text, alone and all in one paste."""
+    files = {name: captures.files(capture)[f"cmd/{name}"].decode() for name in (
+        "endpoint-list.txt", "identity-list.txt", "node-list.txt"
+    )}  # fmt: skip
+    stored = {one["status"]["identity"]["id"]: one["status"]["identity"]["labels"] for one in json.loads(
+        captures.files(capture)["cmd/endpoint-list.json"]
+    )}  # fmt: skip
+    listed = {one["id"]: one["labels"] for one in json.loads(captures.files(capture)["cmd/identity-list.json"])}
+    nodes = {"n1": {"192.168.61.11", "fd61::11"}, "n2": {"192.168.61.12", "fd61::12"}}
+    every = "".join(f"{put}$ cilium {name}\n" + text for name, text in files.items())
+    for name, text in ({**files, "all.txt": every}).items():
+        path = tmp_path / name
+        path.write_text("".join(f"{put}{line}\n" for line in text.splitlines()))
+        found = NameBook()
+        assert add_file(found, path) == []
+        labels = {number: sorted(their) for number, their in found.labels.items()}
+        if name != "node-list.txt":
+            wanted = stored if name == "endpoint-list.txt" else {**listed, **stored} if name == "all.txt" else listed
+            assert labels == {number: sorted(their) for number, their in wanted.items()}
+        if name in ("node-list.txt", "all.txt"):
+            assert {node: {str(end) for end in ends} for node, ends in found.nodes.items()} == nodes
+
+
+def test_a_bugtools_own_lists_are_names(tmp_path: Path) -> None:
+    files = captures.files("cilium-1.19-snat-node1")
+    cmd = tmp_path / "cilium-bugtool-20261125-191431.402+0000-UTC-538734475" / "cmd"
+    cmd.mkdir(parents=True)
+    (cmd / "cilium-dbg-bpf-ct-list-global.md").write_bytes(files["cli/ct-list-global.txt"])
+    (cmd / "cilium-dbg-identity-list.md").write_bytes(files["cmd/identity-list.txt"])
+    with open_source(str(tmp_path), SourceOptions()) as source:
+        assert book_of(source).identities("app=client") == [14111]
+        assert not source.partial
+    nodes = [{"name": "default/n7", "primary-address": {"ipv4": {"ip": "192.0.2.7"}}}]
+    (cmd / "cilium-dbg-node-list--o-json.md").write_text(json.dumps(nodes))
+    with open_source(str(tmp_path), SourceOptions()) as source:
+        assert texts(book_of(source), "n7") == ["192.0.2.7/32"]
+
+
+def test_an_end_as_the_cilium_cli_writes_it_where_the_node_knows_it() -> None:
+    """IPv6 without brackets: the last part is a port where what stands before it is known, and all of it is not."""
+    book = NameBook()
+    book.listings.endpoints = [EndpointRecord(ip_address("fd00::1")), EndpointRecord(ip_address("fd00::7:80"))]
+    book.listings.ipcache = [IpcacheRecord("fd00::2/128", 5)]
+    flow = connection_of("tcp fd00::1:5000 > fd00::2:80", book)
+    assert (str(flow.src), flow.src_port, str(flow.dst), flow.dst_port) == ("fd00::1", 5000, "fd00::2", 80)
+    flow = connection_of("tcp fd00::7:80 > fd00::3:80", book)
+    assert (str(flow.src), flow.src_port, str(flow.dst), flow.dst_port) == ("fd00::7:80", 0, "fd00::3:80", 0)
 
 
 def test_a_service_by_its_address_alone_is_all_its_frontends(book: NameBook) -> None:

@@ -215,6 +215,8 @@ def test_an_echo_has_its_identifier_where_listings_print_it(text: str, kind: int
         ("tcp [fd00::1:5 > [fd00::2]:6", "reads [ADDRESS]:PORT"),
         ("udp [fd00::1]:5 > [fd00::2]:6 frag=8", "belong to IPv4"),
         ('tcp 1.2.3.4:5 > 1.2.3.5:6 inner="udp 1.1.1.1:1 > 2.2.2.2:2"', "ICMP error"),
+        ('icmpv6 fd00::9 > fd00::1 type=1 inner="tcp fd00::1:5 > [fd00::2]:6"', "with a port reads [fd00::1]:5"),
+        ('icmpv6 fd00::9 > fd00::1 type=1 inner="udp [fd00::1]:5 > fd00::2:6"', "with a port reads [fd00::2]:6"),
         ('tcp 1.2.3.4:5 > 1.2.3.5:6 "', "closing quotation"),
     ],
 )

@@ -110,6 +110,13 @@ def answers(folder: Path) -> Iterator[str]:
         yield from told(source, f"tcp {pod}:1 > 10.61.1.102:2")
         for nothing in ("tcp 9.9.9.9:1 > 8.8.8.8:2", "tcp 9.9.9.9 > 8.8.8.8"):
             yield refusal(lambda text=nothing: connections_of(source, text))
+    # Services whose backends have no numbers there.
+    listed = folder / "listed"
+    listed.mkdir()
+    for name in ("ct-list-global", "lb-list"):
+        (listed / f"{name}.txt").write_bytes(files(NODE)[f"cli/{name}.txt"])
+    with open_source(str(listed)) as source:
+        yield from told(source, "tcp 192.168.61.1 > 192.168.61.11:30081")
     # Of a connection that only SNAT entries know.
     alone = folder / "nat-list.txt"
     alone.write_bytes(files(NODE)["cli/nat-list.txt"])

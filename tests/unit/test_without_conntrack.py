@@ -28,6 +28,16 @@ def test_a_source_without_conntrack_tables_is_called_one(command: str, listing: 
     assert "has no conntrack table" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["ct list", "ct stats", "ct top", "gc --dry-run"])
+def test_another_table_that_was_named_is_called_none(command: str, tmp_path: Path) -> None:
+    """The source has conntrack tables: it is not said of it that it has none."""
+    for name in ("ct-list-global", "nat-list"):
+        (tmp_path / f"{name}.txt").write_text(captures.text(CAPTURE, f"cli/{name}.txt"))
+    done = run_ctctl(*command.split(), "--from", tmp_path, "--map", "cilium_snat_v4_external")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ctctl: --map cilium_snat_v4_external is no conntrack table" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["gc --dry-run", "gc --dry-run --endpoint 10.61.1.101", "gc --dry-run --explain"])
 def test_an_empty_listing_has_nothing_to_collect(command: str, tmp_path: Path) -> None:
     path = tmp_path / "ct.json"

@@ -12,7 +12,8 @@ MAX_OWN: Final = 48 << 20
 _MEMBER = re.compile(
     r"(?:pods|services?|endpointslices?|nodes?|ciliumendpoints?|ciliumidentit(?:y|ies)|ciliumnodes?|cilium-endpoints"
     r"|cilium-identities|endpoint-list|service-list|identity-list|debuginfo)[^/]*\.(?:ya?ml|json)$"
-    r"|(?:service-list|endpoint-list|identity-list)-{1,2}o-json\.md$",
+    r"|(?:service-list|endpoint-list|identity-list|node-list)-{1,2}o-json\.(?:md|json|txt)$"
+    r"|(?<!bpf-)(?:endpoint-list|identity-list|node-list)\.(?:md|txt)$",
     re.IGNORECASE,
 )
 _ENDINGS: Final = (".yaml", ".yml", ".json", ".md")
