@@ -27,7 +27,7 @@ _NAMED = {
 }
 #: A flag word as listings have it: ``Flags=0x0013 [ RxClosing TxClosing SeenNonSyn ]``, ``"Flags": 19,``.
 _WITH_NAME = re.compile(
-    rf"(?:\"?(?P<name>\w+)\"?\s*(?P<sign>[=:])\s*)?(?P<word>{_WORD})\s*,?(?P<words>\s*\[[\w\s=]*\])?"
+    rf"(?:\"?(?P<name>\w+)\"?\s*(?P<sign>[=:])\s*)?(?P<word>{_WORD})\s*+,?(?P<words>\s*+\[[\w\s=]*\])?"
 )
 #: Bytes in hex, however they are separated, quoted or listed.
 _HEX = re.compile(r"[0-9a-fA-Fx\s,:_\"\[\]-]+")

@@ -11,7 +11,7 @@ from ctctl.model.units import decimal
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.query.values import PROTOCOLS
 
-_ENDS = re.compile(r"\s*(?P<proto>[\w-]+)\s+(?P<src>\S+)\s*(?:->|>)\s*(?P<dst>\S+)\s*")
+_ENDS = re.compile(r"\s*+(?P<proto>[\w-]+)\s+(?P<src>\S+)\s*(?:->|>)\s*(?P<dst>\S+)\s*")
 _PACKET = re.compile(r"(?P<head>.*?\s)?(?P<src>[^\s>]+?)(?P<arrow>\s*(?:->|>)\s*)(?P<dst>\S+)")
 #: A pod, service or node, with its namespace or without.
 _NAME = re.compile(r"(?:[\w.-]+/){0,2}[\w.-]+")

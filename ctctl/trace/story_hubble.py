@@ -20,7 +20,7 @@ _COMPACT = re.compile(
     r" (?P<arrow>->|<-|<>) (?P<dst>\S{1,300})(?: \((?P<dst_id>[^)]{1,120})\))?"
     rf" (?P<type>\S.{{0,100}}?) (?P<verdict>{_VERDICTS})(?: \((?P<summary>.{{0,500}})\))?\s*$"
 )
-_DICT = re.compile(r"\s*(TIMESTAMP|NODE|SOURCE|DESTINATION|TYPE|VERDICT|SUMMARY): ?(.{0,600})$")
+_DICT = re.compile(r"\s*+(TIMESTAMP|NODE|SOURCE|DESTINATION|TYPE|VERDICT|SUMMARY): ?(.{0,600})$")
 _TAB = re.compile(r"TIMESTAMP\s+(?:NODE\s+)?SOURCE\s+DESTINATION\s+TYPE\s+VERDICT\s+SUMMARY\s*$")
 #: What stands between the events of ``-o dict``.
 SEPARATOR = re.compile(r"-{6,}\s*$")

@@ -10,7 +10,7 @@ from ctctl.model.drops import DatapathCounter, reason_number
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.values import digits, has_any, whole
 
-HEADER = re.compile(r"\s*REASON\s+DIRECTION\s+PACKETS\s+BYTES\b")
+HEADER = re.compile(r"\s*+REASON\s+DIRECTION\s+PACKETS\s+BYTES\b")
 _ROW = re.compile(
     r"\s*+(?P<reason>\S(?:.{0,79}?\S)?)\s++(?P<way>INGRESS|EGRESS|SERVICE|UNKNOWN)\s+(?P<packets>\d{1,20})\s+(?P<bytes>\d{1,20})"
     r"(?:\s+(?P<line>\d{1,5})\s+(?P<file>[\w.-]{1,40}(?:\(\d{1,3}\))?))?\s*+$"

@@ -300,7 +300,7 @@ def _endpoint(left: str, right: str) -> EndpointRecord:
     addr = address(left.rpartition(":")[0])
     if right == "(localhost)":
         return EndpointRecord(addr, flags=1)
-    values = dict(re.findall(r"(\w{1,32})=\s*(\S{1,64})", right[:500]))
+    values = dict(re.findall(r"(\w{1,32}+)=\s*+(\S{1,64})", right[:500]))
     return EndpointRecord(
         addr,
         digits(values.get("ifindex", "0")),

@@ -16,8 +16,9 @@ _MEMBER = re.compile(
     r"|(?<!bpf-)(?:endpoint-list|identity-list|node-list)\.(?:md|txt)$",
     re.IGNORECASE,
 )
+_ENDINGS: Final = (".yaml", ".yml", ".json", ".md")
 
 
 def is_wanted(name: str) -> bool:
     """Whether a file called so may hold names."""
-    return _MEMBER.search(name) is not None
+    return name.lower().endswith(_ENDINGS) and _MEMBER.search(name) is not None

@@ -17,7 +17,7 @@ from ctctl.tables.sources.own_cells import end_of, flags_of, is_related, number_
 from ctctl.tables.sources.own_runs import MAX_TITLES, OwnRuns
 
 #: The titles that a table has in any case.
-TITLES = re.compile(r"\s*(?:[A-Z_]+ {2,})?PROTO {2,}DIR {2,}SOURCE {2,}|(?:[a-z_]+,)*?proto,direction,source,")
+TITLES = re.compile(r"\s*+(?:[A-Z_]+ {2,})?PROTO {2,}DIR {2,}SOURCE {2,}|(?:[a-z_]+,)*?proto,direction,source,")
 _BLANKS = re.compile(r"[ \t]*(?:  |\t)[ \t]*")
 #: A table's first line is no longer.
 _MAX_LINE = 4096

@@ -18,7 +18,7 @@ from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.values import digits, has_any, whole
 
 #: The first line of a table; AUTH TYPE and PREFIX are missing in older ones, COOKIE is there from 1.18 on.
-HEADER = re.compile(r"\s*POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS\s+\(source:key\[=value\]\))\s+PORT/PROTO\s")
+HEADER = re.compile(r"\s*+POLICY\s+DIRECTION\s+(?:IDENTITY|LABELS\s+\(source:key\[=value\]\))\s+PORT/PROTO\s")
 #: What says whose table follows: the listing of all, the command that was typed, a heading of ``debuginfo``.
 _ENDPOINT = re.compile(
     r"\s*+(?:Endpoint\s++ID:|#{1,6} BPF Policy Get|.{0,120}\bbpf policy get(?: -n| --numeric)?) +(\d{1,5})\b", re.I

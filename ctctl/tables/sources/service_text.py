@@ -23,7 +23,7 @@ _FRONT = re.compile(
 MAPS_DUMP = re.compile(r"\s*+(BE|SVC|REV|SRCRANGE|AFF|MAGLEV|SOCKREV): +(?=[A-Z]+=)")
 _PAIR = re.compile(r"(?<!\w)([A-Za-z]{2,12})=(\S{1,400})")
 
-SERVICE_HEADER = re.compile(r"\s*ID\s+(?:Frontend|Name)\s.{0,40}Service Type\s.{0,40}Backend")
+SERVICE_HEADER = re.compile(r"\s*+ID\s+(?:Frontend|Name)\s.{0,40}Service Type\s.{0,40}Backend")
 _SERVICE_ROW = re.compile(
     rf"\s*+(?P<id>\d{{1,10}})\s+(?P<front>{_END})\s+(?P<type>{'|'.join(SERVICE_TYPES)})"
     r"(?:\s+(?P<backend>\d{1,5}\s++=>\s.{7,100}+))?\s*+$"

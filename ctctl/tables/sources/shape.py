@@ -59,12 +59,12 @@ _REST = re.compile(
     r"|(?:disabled|spire|(?:test-)?always-fail)[ \t])".encode()
 )
 #: No rest of an entry that has its time already: a name above the next listing.
-_ADDRESS_ALONE = re.compile(rf"\s*{_END}\s*")
+_ADDRESS_ALONE = re.compile(rf"\s*+{_END}\s*")
 _NAME = re.compile(r"\b(\w++)=")
 #: What ends text that was marked as code.
-_MARKUP = re.compile(r"\s*(?:\[/?\w{1,20}\]|\{\w{1,20}\}|</?\w{1,20}>|`{3,}|~{3,})\s*")
+_MARKUP = re.compile(r"\s*+(?:\[/?\w{1,20}\]|\{\w{1,20}\}|</?\w{1,20}>|`{3,}|~{3,})\s*")
 _DIGITS = re.compile(r"\d+")
-_WORD = re.compile(r"\s*\S+\s?")
+_WORD = re.compile(r"\s*+\S+\s?")
 #: A word that stands in a line as it was written: no mark, quote or character that is taken for another.
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9\[({+.,:;/@#%*=_~!?$^-][!#-%'-;=?-~]*")
 #: How much of the line that follows is looked at.
@@ -78,7 +78,7 @@ _JOINT = "[:-]"
 HEAD = re.compile(
     r"(?<![^\s:+-])(?:"
     + "|".join(
-        pattern.pattern.replace(r"\s*", "", 1) if pattern.pattern.startswith(r"\s*") else pattern.pattern
+        pattern.pattern.removeprefix(r"\s*+")
         for pattern in (SERVICE_HEADER, policy_text.HEADER, counter_text.HEADER, TITLES, HEADERS)
     )
     + r"|Endpoint ID: \d)"
