@@ -35,6 +35,7 @@ CLOCKS = {
     "support/wait.py": "the bound itself",
     "unit/test_exec_frames.py": "a deadline, which is a moment: the bound",
     "unit/test_hostile_input.py": "against what the smallest listing takes in the same run",
+    "unit/test_linear_patterns.py": "a ratio of two times of the same run",
     "unit/test_predict.py": "a ratio of two computations of the same run",
 }
 SLEEPS = {"support/wait.py": "between two looks"}
