@@ -104,15 +104,17 @@ def replay(
     Raises DecodeError, NotFoundError, KernelError.
     """
     nf = with_ifindexes(nf)
-    opened, missing = _open(path)
+    opened, missing, budget = _open(path)
     with opened as buffer, Simulator(nf, now=now, full_size=True) as simulator:
         fill(Cluster({nf.node.name: simulator}), start)
         player = _Player(simulator, buffer, hook, _endpoint(nf, endpoint))
         started = time.perf_counter()
         try:
-            player.play(read_capture(buffer.view, path.name))
+            player.play(_paid(read_capture(buffer.view, path.name), budget))
         except PartialDataError as error:
             player.summary.partial = str(error)
+        except LimitError as error:
+            player.summary.partial = f"{path.name}: {error}"
         if missing is not None:
             player.summary.partial = missing
         summary = player.finish()
@@ -122,17 +124,28 @@ def replay(
         return summary
 
 
-#: A packed capture is unpacked in memory, up to so many bytes.
-_MAX_UNPACKED = 256 << 20
+#: A packed capture is unpacked in memory, up to so many bytes. What each of its packets costs of its budget.
+_MAX_UNPACKED, _PACKET_WORK = 256 << 20, 20
 
 
-def _open(path: Path) -> tuple[FrameBuffer, str | None]:
-    """The capture's bytes, and what is missing of them. Raises DecodeError, NotFoundError."""
+def _paid(records: Iterator[Record], budget: Budget | None) -> Iterator[Record]:
+    """Packets, as long as a packed file's own bytes pay for them. Raises LimitError."""
+    for record in records:
+        if budget is not None:
+            budget.spend(_PACKET_WORK)
+        yield record
+
+
+def _open(path: Path) -> tuple[FrameBuffer, str | None, Budget | None]:
+    """The capture's bytes, what is missing of them, and what may be done with packed ones.
+
+    Raises DecodeError, NotFoundError.
+    """
     try:
         with path.open("rb") as file:
             form = packed_form(file.read(6))
             if form is None:
-                return FrameBuffer.of_file(path), None
+                return FrameBuffer.of_file(path), None, None
             file.seek(0)
             budget = Budget()
             unpacked, parts, size = Unpacked(Packed(file, budget), form, budget), [], 0
@@ -145,8 +158,8 @@ def _open(path: Path) -> tuple[FrameBuffer, str | None]:
             except (EndedEarlyError, LimitError) as error:
                 if not parts:
                     raise DecodeError(f"{path.name}: {error}") from error
-                return FrameBuffer(b"".join(parts)), f"{path.name}: {error}"
-            return FrameBuffer(b"".join(parts)), None
+                return FrameBuffer(b"".join(parts)), f"{path.name}: {error}", budget
+            return FrameBuffer(b"".join(parts)), None, budget
     except OSError as error:
         raise NotFoundError(f"{path}: {error.strerror}") from None
 

@@ -20,7 +20,7 @@ from ctctl.tables.names_agent import FAMILIES, add_endpoints, add_identities, ad
 from ctctl.tables.names_text import documents_of
 from ctctl.tables.sources import archive
 from ctctl.tables.sources.named import is_wanted
-from ctctl.tables.sources.stream import YAML_WORK, Prefixed, nothing_spent
+from ctctl.tables.sources.stream import Prefixed, nothing_spent, yaml_work
 from ctctl.tables.sources.unpack import Budget
 
 #: Bytes of one document.
@@ -133,7 +133,7 @@ def _documents(text: str, spend: Callable[[int], None] = nothing_spent) -> Itera
 
     if _too_deep(text):
         return
-    spend(len(text) * YAML_WORK)
+    spend(yaml_work(text))
     try:
         documents = parse_yaml(text, "")
     except ConfigError:

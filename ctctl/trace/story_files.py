@@ -22,8 +22,8 @@ from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 from ctctl.trace.story_text import NO_EVENT
 
-#: What reading a line costs (see ``Budget``): less than it does, so that a log that packs forty to one is read whole.
-_WORK_A_LINE = 30
+#: What reading a line costs (see ``Budget``): less than it does, so that a log that packs thirty to one is read whole.
+_WORK_A_LINE = 45
 #: Bytes of an archive's members that are copied, and how many of a file's first bytes tell what it is.
 MAX_COPIED = 1 << 30
 _HEAD = 4096

@@ -43,6 +43,8 @@ class StoryFilter:
         """Whether to show ``event``. What a filter asks about and the event does not say is no match."""
         if self.nodes and not any(_is_node(event.node, name) for name in self.nodes):
             return False
+        if self.ends is None and self.wanted.node is None:
+            return True
         packet = _placed(event)
         if self.ends is not None and not _fits(self.ends, packet):
             return False
@@ -63,14 +65,12 @@ def stand_in(name: str) -> IPv6Address:
 def _placed(event: StoryEvent) -> StoryPacket:
     """The packet with a stand-in for an address that is not printed; then both ends are of one family."""
     packet = event.packet
-    if packet.src is not None and packet.dst is not None:
+    if (packet.src is not None and packet.dst is not None) or not (event.src_name or event.dst_name):
         return packet
     ends = [
         address if address is not None and address.version == 6 else stand_in(name or str(address))
         for address, name in ((packet.src, event.src_name), (packet.dst, event.dst_name))
     ]
-    if not event.src_name and not event.dst_name:
-        return packet
     return replace(packet, src=ends[0], dst=ends[1])
 
 

@@ -85,6 +85,7 @@ def files() -> Iterator[tuple[str, Callable[[], bytes]]]:
     yield from _WRAPPED.items()
     yield from _ARCHIVES.items()
     yield from _BYTES.items()
+    yield from _DEAR.items()
 
 
 def _entries(count: int) -> list[str]:
@@ -366,4 +367,75 @@ _BYTES: dict[str, Callable[[], bytes]] = {
     "tunnels.pcap": lambda: _capture(1, 800, base64.b16decode("FF" * 12 + "0800") + bytes(40)),
     "empty.pcap": lambda: _capture(1, 60_000, b""),
     "monitor.txt.gz": lambda: gzip.compress(lines("monitor", 100_000, same=True), 9, mtime=0),
+}
+
+
+#: What one of each thing costs most that a reader does: for a line, an element, a label, a name, a packet.
+_POLICY = (
+    b"Endpoint ID: 5\nPOLICY   DIRECTION   LABELS (source:key[=value])   PORT/PROTO   PROXY PORT   AUTH TYPE   BYTES   "
+    b"PACKETS   PREFIX   COOKIE\nAllow    Ingress     k8s:a=b     80/TCP       NONE         disabled    1       2"
+    b"         24       1\n"
+)
+_LABEL = b"                     k8s:app=%b                                    \n"
+_COMPACT = b"Jan  1 01:01:01.000: default/a:1 (ID:5) -> default/b:80 (ID:6) to-endpoint FORWARDED (TCP Flags: SYN)\n"
+_MONITOR_JSON = (
+    b'{"cpu":"CPU 01:","type":"trace","mark":"0x1","state":"new","observationPoint":"to-endpoint",'
+    b'"traceSummary":"-> endpoint","source":5,"bytes":66,"summary":{"ethernet":"x","ipv4":"y"}}\n'
+)
+_ODD_RECORD = {"Key": {**_KEY, "DestAddr": "1.2.3.4"}, "Value": {}}
+
+
+def _packed(data: bytes) -> bytes:
+    return gzip.compress(data, 9, mtime=0)
+
+
+def _yaml_elements(value: bytes, count: int) -> bytes:
+    """A list of one element over and over, each as long as one may be."""
+    return _packed((b"- Key:\n    a: " + value + b"\n") * count)
+
+
+def _logged(line: str, number: int) -> bytes:
+    return json.dumps({"log": f"{line}\n", "kubernetes": {"host": f"n{number}"}}).encode() + b"\n"
+
+
+def _same_packets(count: int) -> bytes:
+    capture = _capture(1, 1, b"")
+    return _packed(capture[:24] + capture[24:] * count)
+
+
+_DEAR: dict[str, Callable[[], bytes]] = {
+    "labels-open.txt.gz": lambda: _packed(_POLICY + _LABEL % b"x" * 45_000),
+    "labels-odd.txt.gz": lambda: _packed(_POLICY + _LABEL % b"~" * 45_000),
+    "joined-word.txt": lambda: b"A" * 900_000 + b"\nFlags=1\n",
+    "joined-fields.xz": lambda: _xz((b"Flags= " * 14_000 + b"\nFlags=1\n") * 30),
+    "blanks-in-front.gz": lambda: _packed((b"\t" * 400 + b"0\n") * 30_000),
+    "errors-below.gz": lambda: _packed(lines("ct", 1) + lines("errors", 60_000)),
+    "logged-talk.gz": lambda: _packed(b"".join(_logged(f"x{n}", n) for n in range(60_000))),
+    "logged-ct.xz": lambda: _xz(b"".join(_logged(line, 1) for line in _entries(20_000))),
+    "mail-parts.gz": lambda: _packed(
+        b"".join(
+            b"--b%d\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\n%b\n"
+            % (n, base64.b64encode(lines("ct", 1)))
+            for n in range(20_000)
+        )
+    ),
+    "names-above.gz": lambda: _packed(b"".join(b"node-%d\n%b" % (n, lines("ct", 1)) for n in range(20_000))),
+    "prompts-short.gz": lambda: _packed(b"".join(b"node%d:~# cilium bpf x list\n" % n for n in range(60_000))),
+    "elements-nested.json.gz": lambda: _packed(b"[" + b'{"a":[{"a":[{}]}]},' * 200_000 + b"{}]"),
+    "elements-odd.json.gz": lambda: _packed(b"[" + b",".join([json.dumps(_ODD_RECORD).encode()] * 90_000) + b"]"),
+    "elements-set.yaml.gz": lambda: _yaml_elements(b"{" + b"a," * 30_000 + b"b}", 30),
+    "elements-anchors.yaml.gz": lambda: _yaml_elements(b":&a" * 20_000 + b"[", 30),
+    "elements-ints.yaml.gz": lambda: _yaml_elements(b"1" + b":59" * 20_000, 30),
+    "elements-alone.tar.xz": lambda: _xz(
+        _tar(((f"{n}.yaml", b"- Key:\n    a: {" + b"a," * 30_000 + b"b}\n") for n in range(100)), "w")
+    ),
+    "names-dashes.yaml": lambda: b"kind: Pod\nitems:\n" + b"- " * 15 + b"a\n" + (b"- " * 15 + b"a\n") * 8000,
+    "names-flow.yaml": lambda: b"kind: List\nitems: [" + b"[]," * 80_000 + b"]\n",
+    "bugtool-names.tar.xz": lambda: _xz(
+        _tar(((f"cilium-bugtool-{'a' * 900}{n}/ct.txt", lines("ct", 1)) for n in range(3000)), "w")
+    ),
+    "deep-folders.tar.xz": lambda: _xz(_tar((("a/" * 450 + f"{n}/ct.txt", lines("ct", 1)) for n in range(3000)), "w")),
+    "hubble-compact.gz": lambda: _packed(_COMPACT * 60_000),
+    "monitor-json.gz": lambda: _packed(_MONITOR_JSON * 60_000),
+    "packets-same.pcap.gz": lambda: _same_packets(500_000),
 }

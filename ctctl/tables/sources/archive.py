@@ -20,7 +20,7 @@ from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.members import Dumps, Members, node_of
 from ctctl.tables.sources.named import MAX_OWN, MAX_OWN_FILE, is_wanted
-from ctctl.tables.sources.stream import YAML_WORK, EndedEarlyError, Prefixed, Reader
+from ctctl.tables.sources.stream import YAML_WORK, EndedEarlyError, Prefixed, Reader, yaml_work
 from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
 from ctctl.tables.sources.zipped import directory, local_members, member, spooled
 
@@ -35,6 +35,8 @@ _LONGEST_NAME = 1000
 #: What a file costs of the budget, be it empty: its headers, its dump. What a node costs beside that: every command
 #: asks each of its tables and listings, a report a dozen times, however little is in them.
 _MEMBER_WORK, _NODE_WORK = 550, 1500
+#: And each folder on its way, which may say whose it is.
+_FOLDER_WORK = 4
 _CHUNK = 1 << 18
 
 
@@ -54,8 +56,10 @@ class Walk:
         self.ended = ""
         self.left = MAX_MEMBERS
 
-    def member(self) -> None:
-        self.budget.spend(_MEMBER_WORK)
+    def member(self, inside: PurePosixPath, name: str) -> None:
+        """Count a file of this name, inside of an archive or folder. Raises LimitError."""
+        folders = len(inside.parts) + name.count("/", 0, _LONGEST_NAME)
+        self.budget.spend(_MEMBER_WORK + _FOLDER_WORK * folders)
         self.left -= 1
         if self.left < 0:
             raise LimitError(f"the archive has more than {MAX_MEMBERS} files: not reading on")
@@ -82,8 +86,8 @@ class Walk:
         try:
             for entry in sorted(path.rglob("*")):
                 if not entry.is_symlink() and entry.is_file():
-                    self.member()
                     name = PurePosixPath(_in_one_line(str(entry.relative_to(path))))
+                    self.member(PurePosixPath(), str(name))
                     try:
                         with entry.open("rb") as stream:
                             _read_any(Prefixed(b"", Packed(stream, self.budget)), name, self, depth)
@@ -137,8 +141,11 @@ class _Dumps:
         json = stream.peek(64).lstrip()[:1] in (b"{", b"[")
         limit = min(MAX_OWN_FILE, self.names_left, budget.room << 3 if json else budget.room // YAML_WORK)
         head = stream.peek(limit + 1)
-        if len(head) <= limit:
-            budget.spend(min(len(head) >> 3 if json else len(head) * YAML_WORK, budget.room))
+        if len(head) > limit:
+            return stream
+        work = len(head) >> 3 if json else yaml_work(head.decode("utf-8", "replace"))
+        if work <= budget.room:
+            budget.spend(work)
             part.documents.append(head)
             self.names_left -= len(head)
         return stream
@@ -215,7 +222,7 @@ def _read_tar(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int, *, 
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
             for item in archive:
                 archive.members = []  # type: ignore[attr-defined]  # a stream needs no index: keep memory flat
-                walk.member()
+                walk.member(path, item.name)
                 inner = path / _in_one_line(item.name.lstrip("/"))
                 if item.issparse():
                     # A header that promises any number of zeros; no listing has holes.
@@ -240,7 +247,7 @@ def _read_zip(stream: Prefixed, path: PurePosixPath, walk: Walk, depth: int) -> 
         if depth == MAX_DEPTH:  # elsewhere they are no bytes of the file itself
             walk.budget.unpaid(size - min(size, sum(max(info.compress_size, 0) for info in listed)))
         for info in listed:
-            walk.member()
+            walk.member(path, info.filename)
             if not info.filename.endswith("/"):
                 _read_zip_member(spool, info, path, walk, depth)
 
@@ -260,7 +267,7 @@ def _read_cut_zip(spool: IO[bytes], path: PurePosixPath, walk: Walk, depth: int)
     pays = depth == MAX_DEPTH
     walk.budget.unpaid(spool.seek(0, 2) if pays else 0)
     for name, content in local_members(spool, walk.budget, pays=pays):
-        walk.member()
+        walk.member(path, name)
         if not name.endswith("/"):
             _read_any(Prefixed(b"", content), path / _in_one_line(name.lstrip("/")), walk, depth - 1)
     raise EndedEarlyError("the zip archive is cut off or damaged: its directory is missing")

@@ -37,9 +37,10 @@ from ctctl.tables.sources.policy_text import PolicyLines
 from ctctl.tables.sources.service_list_runs import AgentServiceRuns
 from ctctl.tables.sources.service_runs import MapsRuns
 from ctctl.tables.sources.service_text import MAPS_DUMP, SERVICE_HEADER, ServiceLines, add_maps_dump
-from ctctl.tables.sources.shape import Shape, head_of
+from ctctl.tables.sources.shape import Shape, head_of, may_be_head
 from ctctl.tables.sources.stream import EndedEarlyError, Lines, Reader, nothing_spent, utf8
 from ctctl.tables.sources.unread import go_to_listing, pass_over, say_unread
+from ctctl.tables.sources.values import has_any
 from ctctl.tables.sources.whose import Whose
 from ctctl.tables.sources.worded import HEAD, Worded, starts_document
 
@@ -49,13 +50,17 @@ MAX_TALK = 20_000
 #: So many lines beside one that was none after all are looked at again.
 _MORE_TALK = 200
 #: What it costs to try a line by itself. Where no reader knows a line, all have looked at it: eight bytes beyond the
-#: first cost three.
+#: first cost three, of what is looked at of any line one.
 _ALONE_WORK, _SHORT = 150, 64
 #: Documents (arrays, objects, dumps in hex) in one file.
 MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file"
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
-_OTHER_WORK, _SQUEEZED_WORK = 28, 40
+_OTHER_WORK, _SQUEEZED_WORK = 40, 40
+#: What it costs to look at a line of a log of objects for what was said.
+_SAID_WORK = 20
+#: Errors below listings that are said each.
+_MAX_ERRORS = 20
 _TABLE_NAME = re.compile(r"(?<![\w-])cilium_[a-z0-9_]{3,60}")
 _FENCE = re.compile(r"\s*+(?:`{3,}|~{3,})")
 #: What is no damaged record however it looks: prompts, comments, headings, what kubectl and an agent say.
@@ -68,6 +73,8 @@ _NOTHING = re.compile(r"\s*+(?:(no maps found)|No entries found\.)\s*")
 #: The command that prints an empty line behind each conntrack table: of one family, of both.
 _LISTS_CT, _EMPTY = re.compile(r"\bbpf ct list\b"), (2, 4)
 _ERROR = re.compile(r"\s*+Error\b:? ?")
+#: What may stand between a listing and the name above it, beside a prompt and a table's head.
+_BETWEEN = re.compile("|".join(pattern.pattern for pattern in (_TALK, _FENCE, _ERROR)))
 _DIGIT = re.compile(r"\d")
 #: Tables of which every line up to an empty one is a row.
 _STRICT = ("pairs", "policy", "counters", "services", "own")
@@ -133,8 +140,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
 
 def _is_between(line: str) -> bool:
     """Whether a line may stand between a listing and the name above it."""
-    talk = _TALK.match(line) or _FENCE.match(line) or _ERROR.match(line) or head_of(line)
-    return talk is not None or is_prompt(line)
+    return _BETWEEN.match(line) is not None or head_of(line) is not None or is_prompt(line)
 
 
 class _Mixed:
@@ -182,6 +188,7 @@ class _Mixed:
         self._old = 0
         #: the first of the lines before this one that were of an element without its beginning
         self._piece = ""
+        self._errors = 0
         #: what follows is of a listing of ctctl's own that is not read
         self._is_own = False
         self.whose = whose
@@ -190,6 +197,7 @@ class _Mixed:
         """Everything up to the end."""
         while (line := self.shape.next()) is not None:
             if line.startswith('{"') and not line.startswith('{"schema"'):
+                self.lines.spend(_SAID_WORK + (len(line) >> 4))
                 line, node = said_in(line)
                 self.shape.name(node)
             if not line.strip():
@@ -296,16 +304,20 @@ class _Mixed:
         self._idle += 1
         self.ct.blank()
 
-    def _passes(self, line: str) -> None:
-        """A line between listings: the command of one, what opens or ends it, or what says that there was none."""
+    def _passes(self, line: str) -> bool:
+        """A line between listings: the command of one, what opens or ends it, or what says that there was none.
+
+        Whether it is a fence.
+        """
         fence = _FENCE.match(line) is not None
         if (fence and not self._fenced) or line.lstrip().startswith("Defaulted "):
             self._fenced |= fence
             self._since = None if self._since is None else 0
-        else:
+        elif self._since is not None:
             self._listed(ended=fence or is_prompt(line) or _TALK.match(line) is not None)
-        if _LISTS_CT.search(line[:HEAD]) is not None:
+        if "bpf ct list" in line and _LISTS_CT.search(line[:HEAD]) is not None:
             self._since, self._fenced = 0, False
+        return fence
 
     def _listed(self, *, ended: bool) -> None:
         """What the last command listed: nothing but empty lines is tables without entries."""
@@ -400,9 +412,10 @@ class _Mixed:
             return True
         if self.policy.add(line):
             self._not_ct("Cilium policy list")
-            self.lines.spend(RECORD_WORK)
+            self.lines.spend(RECORD_WORK + (self.policy.labels >> 7))
             self.table = "policy"
-            if self.policy.open and (labels := self.shape.taken(policy_text.LABELS)):
+            # Behind a row: behind one of its labels it was looked at whether all are as printed.
+            if self.policy.labels == 1 and (labels := self.shape.taken(policy_text.LABELS)):
                 self.policy.add_labels(labels)
             return True
         if counter_text.add_line(self.dump, line):
@@ -520,7 +533,8 @@ class _Mixed:
 
     def _other(self, line: str) -> None:
         """A line of no record: a header, talk between listings, or something that is damaged."""
-        self.lines.spend(_OTHER_WORK + (3 * max(min(len(line), HEAD) - _SHORT, 0) >> 3))
+        beyond = max(len(line) - HEAD, 0)
+        self.lines.spend(_OTHER_WORK + (3 * max(len(line) - beyond - _SHORT, 0) + beyond >> 3))
         if self._spaced and self._head:
             self._leave()  # an empty table, and what follows it
         self._spaced, self._after_blank = self._spaced and not self._head, False
@@ -532,6 +546,10 @@ class _Mixed:
             self._not_ct(f"Cilium {kind} list")
             self.dump.listings.shown.add(kind)
         elif self.dump.kinds and (error := _ERROR.match(line)) is not None:
+            self._errors += 1
+            if self._errors > _MAX_ERRORS:
+                self.dump.lose("line(s)", line, "that are errors, too")
+                return
             above = self.whose.above
             what = "the listing" if above is None else f"what is below {above.strip()[:80]!r}"
             self.dump.partial.append(f"{what} ends with an error: {line[error.end() :][:160]}")
@@ -542,17 +560,17 @@ class _Mixed:
             self._interrupt()
             if self.table in _STRICT:
                 self._leave()
-            if name := _TABLE_NAME.search(line[:HEAD]):
+            if "cilium_" in line and (name := _TABLE_NAME.search(line[:HEAD])) is not None:
                 self.hint = name[0]  # "# bpftool map dump pinned …/cilium_ct4_global"
             if not self._is_own:
                 self._piece = self._piece or (line if _PIECE.fullmatch(line) else "")
-            self._passes(line)
-            if not _FENCE.match(line):
+            if not self._passes(line):
                 self.dump.skip(line)
 
     def _is_header(self, line: str) -> bool:
         """Whether a line is the head of a table, of which rows may follow."""
-        if (header := HEADERS.match(line.lstrip())) is not None:
+        may_be = may_be_head(line)
+        if may_be and (header := HEADERS.match(line.lstrip())) is not None:
             self._not_ct("Cilium listing")
             self.table = "pairs"
             self.pairs.header(header)
@@ -561,6 +579,8 @@ class _Mixed:
             self.dump.say(listing.missing)
             self._leave()
             self._is_own = True
+        elif not may_be:
+            return False
         elif self.own.header(line):
             self._interrupt()
             self.table = "own" if self.own.open else ""
@@ -584,9 +604,9 @@ class _Mixed:
 
     def _is_damaged(self, line: str) -> bool:
         """Whether a line is of a listing and cannot be read: it has the fields, stands in a table, or is no text."""
-        if " --> " not in line and sum(mark in line for mark in ct_text.MARKS) > 1:
+        if "=" in line and " --> " not in line and sum(mark in line for mark in ct_text.MARKS) > 1:
             return True  # "a --> b" is how the agent's own cache of maps writes keys
-        if any(mark in line for mark in nat_text.MARKS):
+        if has_any(line, nat_text.MARKS):
             return True
         arrow = "->" in line[:HEAD] and ct_text.START.search(line[:HEAD]) is not None
         if arrow or policy_text.MARK.match(line) is not None:

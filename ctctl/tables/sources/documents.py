@@ -14,12 +14,12 @@ from ctctl.tables.sources.gaps import MAX_MARK, is_left_out
 from ctctl.tables.sources.regular import Sample
 from ctctl.tables.sources.stream import (
     CHUNK,
-    YAML_WORK,
     EndedEarlyError,
     Lines,
     Reader,
     Unquoted,
     text_of,
+    yaml_work,
 )
 
 _Decoded = TypeVar("_Decoded")
@@ -50,6 +50,8 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of a table")
 
 
+#: What an anchor or an alias starts with, and the rest of its word.
+_ANCHOR, _YAML_WORD = re.compile(r"(?:^|[\s\[{,:-])[&*]"), re.compile(r"[^\s,\[\]{}]+")
 #: What stands between members and elements, and between a member's name and value; what a mark does not start with.
 _BETWEEN, _COLON, _STARTS = re.compile(r"[ \t\r\n,]*"), re.compile(r"[ \t\r\n:]*"), '"]}{'
 #: JSON without NaN and Infinity.
@@ -383,12 +385,23 @@ def _whole(raw: bytes) -> int:
     return len(raw)
 
 
+def _has_anchor(text: str) -> bool:
+    """Whether a word of YAML is an anchor or an alias. Each word is looked at once, however many marks are in it."""
+    end = 0
+    for mark in _ANCHOR.finditer(text):
+        if mark.end() >= end and (word := _YAML_WORD.match(text, mark.end())) is not None:
+            end = word.end()
+            if text[end : end + 1] not in ("[", "{"):
+                return True
+    return False
+
+
 def yaml_value(text: str) -> Any:
     """One YAML document. Aliases and what they could blow up are refused. Raises DecodeError."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    if re.search(r"(?:^|[\s\[{,:-])[&*][^\s,\[\]{}]+\s*(?:$|[\s,\]}])", text):
+    if _has_anchor(text):
         raise DecodeError("YAML with anchors")
     try:
         return yaml.load(text, loader)
@@ -436,7 +449,7 @@ def _yaml_blocks(lines: Lines) -> Iterator[tuple[list[str], int]]:
             break
         first = False
         if starts and block:
-            lines.spend(size * YAML_WORK)
+            lines.spend(yaml_work("\n".join(block)))
             lines.back(line + "\n")
             yield block, indent
             block, size = [], 0
@@ -446,6 +459,7 @@ def _yaml_blocks(lines: Lines) -> Iterator[tuple[list[str], int]]:
             raise DecodeError("an element of the YAML list is too long")
         block.append(text)
     if block:
+        lines.spend(yaml_work("\n".join(block)))
         yield block, indent
 
 

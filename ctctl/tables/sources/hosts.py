@@ -31,6 +31,8 @@ _TOLD = re.compile(
     r"|Linux (?P<uname>[\w.-]{1,64}) \d{1,2}\.\d{1,3}\.\d\S{0,60} #\d.{0,200}+"
     r"|==> (?P<file>\S{1,200}) <==)\s*+$"
 )
+#: What none of these is without.
+_IN_TOLD = (" | ", "[", "Finished on", "Linux ", "==> ")
 #: The same in words that stand in front of each line: a pod, as kubectl, stern and grep over bugtools write it, a file.
 _POD_WORD = re.compile(r"(?:^|[\s/\[]|bugtool-)(cilium-(?!agent|envoy|proxy|relay)[a-z0-9]{5})(?=[\s/\]:|-])")
 _FILE_WORD = re.compile(r"\s*+((?:[\w.-]{1,60}/){0,9}[\w.-]{1,80}\.(?:txt|md|log|json|out|yaml)):")
@@ -93,7 +95,7 @@ class Hosts:
 
 def is_prompt(line: str) -> bool:
     """Whether a line begins with a shell's prompt."""
-    return len(line) <= _LONGEST and _PROMPT.match(line) is not None
+    return "@" in line and len(line) <= _LONGEST and _PROMPT.match(line) is not None
 
 
 def told_by(line: str) -> Hosts | None:
@@ -105,10 +107,10 @@ def told_by(line: str) -> Hosts | None:
     lists = has_any(line, _LISTING)
     if lists and (machine := machine_of(line)) is not None:
         return Hosts(machine)
-    prompt = _PROMPT.match(line) or (_SHORT_PROMPT.match(line) if lists else None)
+    prompt = (_PROMPT.match(line) if "@" in line else None) or (_SHORT_PROMPT.match(line) if lists else None)
     if prompt is not None and (prompt.re is _PROMPT or reads_as_machine(prompt["host"])):
         return Hosts(prompt["host"].partition(".")[0], by_prompt=True)
-    told = _TOLD.match(line)
+    told = _TOLD.match(line) if has_any(line, _IN_TOLD) else None
     if told is None:
         heading = _headed(line)
         return Hosts(heading) if heading is not None else None
@@ -131,13 +133,13 @@ def _headed(line: str) -> str | None:
         heading["word"] != "" and any(letter in "-." or letter.isdigit() for letter in name)
     )
     dressed = len(front.strip("#")) > 1 or front + back == "[]" or told
-    if (address := address_of(name)) is not None:  # alone it is what `-o name` prints of an endpoint
-        return address if dressed else None
+    if not dressed:  # alone an address is what `-o name` prints of an endpoint
+        return name if _BARE.match(name) and is_name(name) else None
+    if (address := address_of(name)) is not None:
+        return address
     if name.isdecimal() and (kind := _KIND.match(heading["word"].lower())) is not None:  # "== Node 1 =="
-        return f"{kind[0]}-{name}" if dressed and (front or heading["back"].strip(":")) else None
-    if name != name.lower() or not is_name(name):
-        return None
-    return name if dressed or _BARE.match(name) else None
+        return f"{kind[0]}-{name}" if front or heading["back"].strip(":") else None
+    return name if name == name.lower() and is_name(name) else None
 
 
 def heading_of(node: str) -> str:

@@ -51,14 +51,19 @@ _HEAD = 4096
 _KEPT = 1000
 #: What an element costs that is read by itself.
 _BY_ITSELF_WORK = 4 * ELEMENT_WORK
+#: What one costs beside its bytes that is of no known form: it is looked at for a listing's marks.
+_IGNORED_WORK = 8
 #: Names that are said of those that a document gives its lists.
 _SHOWN_NAMES = 5
-_JSON = re.compile(r"\s*+(?:\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))")
-_YAML = re.compile(r"\s*+- [Kk]ey:\s*(?:$|\{)")
-_HEX = re.compile(r"\s*+(?:key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$)")
+#: How a document starts, its form the name of the group: one pattern, for every line is asked.
+_START = re.compile(
+    r"\s*+(?:(?P<json>\[\s*(?:$|\{|\]|\[)|\{\s*(?:$|[\"\u201c-\u201f\u2033\uff02]|\}))|(?P<yaml>- [Kk]ey:\s*(?:$|\{))"
+    r"|(?P<hex>key:\s*(?:$|[0-9a-f]{2}(?:\s|$))|key \(CPU |Found \d{1,9} elements?\s*$))"
+    r"|(?P<own_yaml>schema: ctctl/ct-entry/)"
+)
 _OWN = '{"schema": "ctctl/'
 #: An object a line, as logs are kept: what was said is in one of its fields.
-_LOGGED = re.compile(r'\s*\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
+_LOGGED = re.compile(r'\s*+\{"[\w@.-]{1,40}": ?.{1,8000}\}\s*')
 _SAID = ("log", "message", "msg", "MESSAGE", "line", "content", "text")
 
 
@@ -68,18 +73,16 @@ class Form(Enum):
     JSON = "json"
     YAML = "yaml"
     HEX = "hex"
-    OWN_YAML = "own yaml"
+    OWN_YAML = "own_yaml"
+
+
+_FORMS = {form.value: form for form in Form}
 
 
 def form_of(line: str) -> Form | None:
     """The form of the document that a line starts; None: it starts none."""
-    if _JSON.match(line):
-        return Form.JSON
-    if _YAML.match(line):
-        return Form.YAML
-    if _HEX.match(line):
-        return Form.HEX
-    return Form.OWN_YAML if line.startswith("schema: ctctl/ct-entry/") else None
+    start = _START.match(line)
+    return _FORMS[start.lastgroup or ""] if start is not None else None
 
 
 def is_listing(head: str) -> bool:
@@ -298,7 +301,7 @@ class Documents:
         left_out = 0
         try:
             for item in json_array(elements, lenient=True):
-                self._lines.spend(ELEMENT_WORK)
+                self._lines.spend(_IGNORED_WORK + (len(elements.last) >> 5))
                 told = told or TOLD.search(elements.last) is not None
                 if told and len(kept) < _KEPT and self._lines.position - start <= MAX_DOCUMENT:
                     kept.append(item)

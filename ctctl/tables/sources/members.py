@@ -100,11 +100,16 @@ def _first_folder(way: Way) -> str | None:
 
 
 def word_of(path: PurePosixPath) -> str:
-    """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``, ``worker-0``, an address.
+    """What a file's name says beside which listing it is: ``node1`` of ``node1-ct-list.txt``, an address."""
+    return word_in(path.name)
+
+
+def word_in(name: str) -> str:
+    """The same of a name.
 
     A number belongs to the word before it, but for those of days and times; the number of a listing says nothing.
     """
-    name, found, named = path.name, [], False
+    found, named = [], False
     if (address := _ADDRESS.search(name)) is not None:
         return address[0]
     for word in _WORDS.split(_WHEN.sub(" ", name)):

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from ctctl.tables.sources.members import word_of
+from ctctl.tables.sources.members import word_in
 
 #: A name as it stands alone, with what people and programs put around it: a bullet, a role, an address in parentheses.
 _ALONE = re.compile(
@@ -92,7 +91,7 @@ def alone_on(line: str) -> Alone | None:
 
 def is_name(name: str) -> bool:
     """Whether a word may be a machine's name: of the signs that names have, and none that listings are called by."""
-    return _NAME.match(name) is not None and _OF_LISTINGS.match(name) is None and bool(word_of(PurePosixPath(name)))
+    return _NAME.match(name) is not None and _OF_LISTINGS.match(name) is None and bool(word_in(name))
 
 
 def reads_as_machine(name: str) -> bool:

@@ -60,7 +60,7 @@ _AS_NAMES = re.compile(r"\s(?:-o ?|--output[ =])name(?=\s|$)")
 
 def listing_of(line: str) -> OwnListing | None:
     """Which listing has a line of titles like this one, or a document that starts so; None: none of these."""
-    if (match := _SCHEMA.match(line)) is not None:
+    if "ctctl/" in line and (match := _SCHEMA.match(line)) is not None:
         return _BY_SCHEMA.get(match["name"])
     if _TITLES.fullmatch(line) is None:
         return _named_by(line.strip())
@@ -70,8 +70,10 @@ def listing_of(line: str) -> OwnListing | None:
 
 def _named_by(line: str) -> OwnListing | None:
     """The listing of which a line is a name, or says that names of it follow."""
-    if _AS_NAMES.search(line) is not None:
+    if "name" in line and _AS_NAMES.search(line) is not None:
         return _asked_for(line)
+    if not line[:1].isdigit() and line[:1] != "[":
+        return None  # as all these start
     command = next((command for form, command in _NAMES if form.fullmatch(line) is not None), None)
     return _BY_COMMAND[command] if command is not None else None
 

@@ -39,7 +39,9 @@ MARK = re.compile(r"\s*+(?:Allow|Deny)\s+(?:Ingress|Egress)\s")
 _LATER = {"auth": "AUTH", "prefix": "PREFIX", "cookie": "COOKIE"}
 _LABEL = re.compile(r"\s+([a-z0-9-]{1,40}:\S{1,300})\s*$")
 #: More labels of one peer before another row, as the program prints them.
-LABELS = re.compile(rb"(?: {2,}[a-z0-9-]{1,40}:[\w./=:@+-]{1,200} *\n)+(?=(?:Allow|Deny) +(?:In|E)gress )", re.ASCII)
+LABELS = re.compile(
+    rb"(?: {2,}+[a-z0-9-]{1,40}+:[\w./=:@+-]{1,200}+ *+\n)++(?=(?:Allow|Deny) +(?:In|E)gress )", re.ASCII
+)
 _PORTS = re.compile(
     r"(?:(?P<mask>0x[0-9a-f]{1,4})/(?P<bits>\d{1,2})/|(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?/)?"
     r"(?P<proto>[A-Za-z0-9-]{1,10})"
@@ -89,7 +91,7 @@ class PolicyLines:
             rules = self.dump.listings.policy
             rules[-1] = replace(rules[-1], labels=(*rules[-1].labels, label[1]))
             return True
-        match = _ROW.match(line)
+        match = _ROW.match(line) if "gress" in line else None
         if match is None or any(match[name] is None for name in self.columns):
             return False
         try:
@@ -98,6 +100,11 @@ class PolicyLines:
             return False
         self.open = bool(self.dump.listings.policy[-1].labels)
         return True
+
+    @property
+    def labels(self) -> int:
+        """How many labels the last row has, which are copied for another one."""
+        return len(self.dump.listings.policy[-1].labels) if self.open else 0
 
     def add_labels(self, lines: bytes) -> None:
         """Take further labels of the row above, a line each."""

@@ -28,6 +28,8 @@ MAX_PREFIX = 160
 #: Widths of terminals at which lines may have been broken.
 _WIDTHS = range(60, 301)
 _MAX_PIECES = 12
+#: No record that was broken between words is longer.
+_MAX_JOINED = 4096
 _MAX_NAMED = 5
 #: So much of the next line tells whether it is the rest of this one.
 _LEAST = 80
@@ -99,9 +101,14 @@ _IN_HEAD = (
 )
 
 
+def may_be_head(line: str) -> bool:
+    """Whether a line has a word of a table's head, whichever: one without is none."""
+    return has_any(line, _IN_HEAD)
+
+
 def head_of(line: str) -> re.Match[str] | None:
     """Where in a line the head of a table starts; None where it is none."""
-    if ("=" in line and "->" in line) or not has_any(line, _IN_HEAD):
+    if ("=" in line and "->" in line) or not may_be_head(line):
         return None
     return HEAD.search(line[:400])
 
@@ -415,10 +422,15 @@ class Shape:
         """A line with the ones that are the rest of it, where they make a record and no field stands in it twice."""
         pieces: list[_Line] = []
         text = line.text
-        while len(pieces) < _MAX_PIECES and self._goes_on() and (piece := self._take()) is not None:
+        while (
+            len(pieces) < _MAX_PIECES
+            and len(text) < _MAX_JOINED
+            and self._goes_on()
+            and (piece := self._take()) is not None
+        ):
             pieces.append(piece)
             text += f" {piece.text.strip()}"
-        self._lines.spend(_JOIN_WORK)
+        self._lines.spend(_JOIN_WORK + (len(text) >> 3))
         names = _NAME.findall(text)
         named = "expires=" in line.text and pieces and _ADDRESS_ALONE.fullmatch(pieces[0].text) is not None
         if pieces and not named and len(names) == len(set(names)) and self._alone(text) not in (None, "head"):

@@ -18,7 +18,7 @@ from ctctl.tables.sources.values import has_any
 HEAD = 4096
 #: A document behind words, and how often it is looked whether there is one.
 _WORDED = re.compile(
-    r"""\s*\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s)|schema: ctctl/)"""
+    r"""\s*+\S.{0,160}?[\s:-](?=[\[{]\s*(?:$|[\[{"])|- [Kk]ey:\s*(?:$|\{)|key:\s*(?:$|[0-9a-f]{2}\s)|schema: ctctl/)"""
 )
 _MAX_WORDED = 100
 #: Where words in front of a record end, and what no record that is told by its shape is without.
@@ -74,7 +74,10 @@ class Worded:
 
         Where a line follows, it has such words and the marks of a record too.
         """
-        if self._tried > _MAX_WORDED or len(line) > HEAD or not has_any(line, _IN_MARK) or _MARK.search(line) is None:
+        if self._tried > _MAX_WORDED or len(line) > HEAD or not has_any(line, _IN_MARK):
+            return False
+        self._lines.spend(len(line) >> 2)  # the dearest look at a line that is none
+        if _MARK.search(line) is None:
             return False
         if form_of(line) is Form.JSON:
             return False  # what is in its strings is the document's
