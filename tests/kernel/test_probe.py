@@ -31,6 +31,7 @@ from ctctl.trace.probe_request import probe_request
 from tests.support.children import line_of, run_ctctl
 from tests.support.foreign import (
     CLIENT,
+    CLIENT_PORT,
     OTHER,
     PORT,
     PROGRAMS,
@@ -46,7 +47,7 @@ from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
-FLOW = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+FLOW = f"udp {CLIENT}:{CLIENT_PORT} > {SERVER}:{PORT}"
 #: What a datagram to SERVER comes to behind each program.
 OUTCOME = {"passes": SERVER, "drops": None, "redirects": None, "rewrites": OTHER}
 #: How the foreign program is attached and how the probe in front of it: a filter runs after every TCX program.
@@ -174,7 +175,7 @@ def test_probe_shows_the_entry_as_it_stands(net: ForeignNet, tables: Path) -> No
 def _ends():
     from ipaddress import IPv4Address
 
-    return IPv4Address(CLIENT), 40000, IPv4Address(SERVER), PORT
+    return IPv4Address(CLIENT), CLIENT_PORT, IPv4Address(SERVER), PORT
 
 
 OBJECTS = f"""
@@ -190,7 +191,11 @@ status: {{podIP: "{SERVER}"}}
 
 @pytest.mark.parametrize(
     "words",
-    [(f"udp asking:40000 > serving:{PORT}",), ("--filter", "src == shop/asking"), ("--filter", "dst == serving")],
+    [
+        (f"udp asking:{CLIENT_PORT} > serving:{PORT}",),
+        ("--filter", "src == shop/asking"),
+        ("--filter", "dst == serving"),
+    ],
 )
 def test_pods_by_name_on_a_node_that_knows_none(net: ForeignNet, words: tuple[str, ...], tmp_path: Path) -> None:
     """By files: in a trace as in every other command."""

@@ -28,7 +28,7 @@ from ctctl.trace.probe_points import find_points
 from ctctl.trace.probe_request import ProbeRequest, probe_request
 from ctctl.trace.probe_tables import NodeTables
 from ctctl.trace.show_probe import ProbeTable, probe_ending
-from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, pinned
+from tests.support.foreign import CLIENT, CLIENT_PORT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, pinned
 from tests.support.net import ip
 from tests.support.sentences import held_by, sentences, unsaid
 from tests.support.tracing import over
@@ -229,14 +229,14 @@ def test_a_policy_denial_is_named_with_its_rule(net: ForeignNet, bits: int, peer
             _count_drop(tables, 133, 100)
             net.send()
 
-        events = traced(net, f"udp {CLIENT}:40000 > {SERVER}:{PORT}", count_and_send, tables)
+        events = traced(net, f"udp {CLIENT}:{CLIENT_PORT} > {SERVER}:{PORT}", count_and_send, tables)
         freed = the_drop(events)
         assert freed.dropped_by == (CountedDrop("Policy denied", "bpf_host.c:100"),)
         rule = f"ingress of endpoint 42 ({SERVER}): {rule}"
         assert freed.rule == rule
         assert probe_ending(freed) == f"dropped by the datapath: Policy denied at bpf_host.c:100 ({rule})"
         # Nothing counted: the kernel's word is the best there is.
-        freed = the_drop(traced(net, f"udp {CLIENT}:40000 > {SERVER}:{PORT}", net.send, tables))
+        freed = the_drop(traced(net, f"udp {CLIENT}:{CLIENT_PORT} > {SERVER}:{PORT}", net.send, tables))
         assert probe_ending(freed) == "dropped by the kernel: tc_ingress"
 
 
@@ -308,8 +308,8 @@ def _entry(flow: FlowTuple, flags: int) -> tuple[bytes, bytes]:
 def _packets(net: ForeignNet) -> Iterator[ProbeEvent]:
     """With entries of every kind, from a service, an ICMP error, with a mark, in a tunnel."""
     client, server = ip_address(CLIENT), ip_address(SERVER)
-    flow = FlowTuple(17, client, 40000, server, PORT)
-    text = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+    flow = FlowTuple(17, client, CLIENT_PORT, server, PORT)
+    text = f"udp {CLIENT}:{CLIENT_PORT} > {SERVER}:{PORT}"
     with pinned(*CT) as tables:
         yield from traced(net, text, net.send, tables)
         with Map.open_pinned(tables / pins.CT4_ANY) as table:
@@ -336,7 +336,7 @@ def _packets(net: ForeignNet) -> Iterator[ProbeEvent]:
 
 def _drops(net: ForeignNet) -> Iterator[ProbeEvent]:
     """By the kernel alone, by either direction's policy, with and without a rule for it."""
-    text = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+    text = f"udp {CLIENT}:{CLIENT_PORT} > {SERVER}:{PORT}"
     everybody = struct.pack("<IIBBH", 40, 0, 1, 0, 0)
     for bits, rule in ((16, None), (12, None), (0, None), (0, everybody)):
         with pinned(*CT, *POLICY) as tables:

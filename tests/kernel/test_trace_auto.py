@@ -17,7 +17,7 @@ from ctctl.kernel.netns import run_in_netns
 from ctctl.trace.show_probe import PROBE_SCHEMA
 from tests.support.captures import NAMES, CapturedNode, captured_node
 from tests.support.children import CTCTL, line_of, started
-from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
+from tests.support.foreign import CLIENT, CLIENT_PORT, PORT, SERVER, ForeignNet, foreign_net, foreign_program
 from tests.support.names import unique_name
 from tests.support.net import ip
 from tests.support.tracing import tracing_by
@@ -25,7 +25,7 @@ from tests.support.wait import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.kernel
 
-FLOW = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+FLOW = f"udp {CLIENT}:{CLIENT_PORT} > {SERVER}:{PORT}"
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_pictures_of_what_probes_saw(net: ForeignNet, form: str, mark: str) -> N
     with foreign_program(net, "drops"):
         out, _ = traced(net, "-o", form, wait_s=0.3)
     assert mark in str(out)
-    assert f"{CLIENT}:40000" in str(out)
+    assert f"{CLIENT}:{CLIENT_PORT}" in str(out)
     assert "tc_ingress" in str(out)
 
 

@@ -38,14 +38,14 @@ from ctctl.trace.probe_request import ProbeRequest, probe_request
 from ctctl.trace.show import TableTrace
 from ctctl.trace.svg import svg
 from tests.support.datapath import LB_VIP, NODE_IP, POD, POD2, REMOTE, VIP, node_file, send, service, simulated
-from tests.support.foreign import CLIENT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, pinned
+from tests.support.foreign import CLIENT, CLIENT_PORT, PORT, SERVER, ForeignNet, foreign_net, foreign_program, pinned
 from tests.support.gctables import table_dir
 from tests.support.net import tc
 from tests.support.sentences import held_by, sentences, unsaid
 
 pytestmark = pytest.mark.kernel
 
-FLOW = f"udp {CLIENT}:40000 > {SERVER}:{PORT}"
+FLOW = f"udp {CLIENT}:{CLIENT_PORT} > {SERVER}:{PORT}"
 CT = tuple((name, MapType.LRU_HASH, 14, 56) for name in pins.OWN_CT_TABLES)
 NO_PROGRAM = ProgramRef(2**31 - 1, "no_program", "0123456789abcdef", "tcx")
 
