@@ -307,6 +307,21 @@ def test_netfilters_own_text(name: str) -> None:
         }
 
 
+def test_netfilters_events_are_no_table(tmp_path: Path) -> None:
+    """What a line says has ended is no entry of its own, and that another may have ended is said."""
+    line = (
+        "udp 17 30 src=10.0.0.1 dst=10.0.0.2 sport={0} dport=53 [UNREPLIED]"
+        " src=10.0.0.2 dst=10.0.0.1 sport=53 dport={0}"
+    )
+    events = [("NEW", 1), ("UPDATE", 2), ("DESTROY", 3)]
+    file = tmp_path / "events.txt"
+    file.write_text("".join(f"    [{word}] {line.format(port)}\n" for word, port in events))
+    with read(file) as source:
+        assert {entry.tuple.src_port for entry, _ in entries(source)} == {1, 2}
+        (said,) = source.partial
+    assert said.startswith("3 event(s) of conntrack -E that are no table: what has ended since may be among these")
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_netfilters_time_is_its_own(apart: bool, tmp_path: Path) -> None:
     """It counts from its listing: a listing of Cilium beside it has no time by that, nor it by that one's ``--now``."""

@@ -18,7 +18,7 @@ from ctctl.tables.sources.values import address, digits
 
 #: A line of either form: the family's name and number, or an event's word, may stand in front.
 LINE = re.compile(
-    r"\s{0,40}(?:\[[\d.]{1,20}\]\s{0,8})?(?:\[(?:NEW|UPDATE|DESTROY)\]\s{1,8})?(?:ipv[46]\s+\d{1,2}\s+)?"
+    r"\s{0,40}(?:\[[\d.]{1,20}\]\s{0,8})?(?:\[(?P<event>NEW|UPDATE|DESTROY)\]\s{1,8})?(?:ipv[46]\s+\d{1,2}\s+)?"
     r"(?P<name>[a-z][a-z0-9-]{1,9})\s+(?P<proto>\d{1,3})\s+"
     r"(?:(?P<timeout>\d{1,10})\s+)?(?:(?P<state>[A-Z][A-Z_0-9]{2,12})\s+)?"
     r"(?P<rest>(?:\[[A-Z]+\]\s+)?src=[0-9a-fA-F.:]{2,45}\s.*)"
@@ -36,7 +36,13 @@ CLOCK = Clock(None, "ktime: lifetimes count from the listing, whose time is take
 
 
 def add_line(dump: Dump, match: re.Match[str]) -> None:
-    """One connection. Raises DecodeError if it cannot be read."""
+    """One connection, or an event of one. Raises DecodeError if it cannot be read."""
+    if match["event"] is not None:
+        dump.lose(
+            "event(s) of conntrack -E", match.string, "that are no table: what has ended since may be among these"
+        )
+    if match["event"] == "DESTROY":
+        return
     pairs = _PAIR.findall(match["rest"][:1000])
     starts = [index for index, (name, _) in enumerate(pairs) if name == "src"]
     if len(starts) < 2:
