@@ -25,7 +25,7 @@ MAX_UNPACKED = 4 << 30
 #: is read in passes takes less than 1 a byte however it is packed, one that is read line by line 3 to 6, one that is
 #: not packed less than 2: only what repeats itself over and over takes more. Of a small file it is less than two
 #: seconds in all; a large one has more to read, and what repeats itself in it is the smaller part.
-FREE_WORK = 700_000
+FREE_WORK = 900_000
 OWN_FREE_WORK = 40_000
 WORK_A_BYTE, SMALL, WORK_A_BYTE_BEYOND = 4, 256 << 10, 8
 #: memory that xz may ask for
