@@ -76,7 +76,8 @@ def json_array(
         if not buffer.skip("["):
             raise DecodeError("not a JSON array")
         while not buffer.skip("]"):
-            buffer.skip(",")
+            while buffer.skip(","):
+                pass  # where an element was taken out by hand; read in passes it is no other
             if buffer.is_left_out():
                 left_out()
                 buffer.next_line()
