@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ctctl.decode.nat_rows import NatTable
 
 _WORDS = ("auto", "nf", "-")
-#: An archive that is called by when it was made.
-_COLLECTED = re.compile(r"cilium-(?:bugtool|sysdump)-\d")
+#: An archive that is called by when it was made, up to there.
+_COLLECTED = re.compile(r"cilium-(?:bugtool|sysdump)-\d{1,8}(?:-\d{1,6})?")
 
 
 @dataclass(slots=True)
@@ -127,7 +127,8 @@ def _labels(specs: Sequence[str]) -> dict[str, str]:
 def _own_word(way: PurePosixPath, path: Path) -> str:
     """What a file's or a folder's name says beside what is in it; a bugtool's the pod."""
     if not path.is_dir():
-        return way.name if _COLLECTED.match(way.name) else word_of(way)
+        collected = _COLLECTED.match(way.name)
+        return collected[0] if collected is not None else word_of(way)
     return node_of(PurePosixPath(way.name)) or folder_of(PurePosixPath(way.name, "_")) or ""
 
 
