@@ -7,13 +7,14 @@ way to share a run between two repetitions needs the square of the run's length 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from re import _constants as code  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
+from re import _constants as code
+from re import _parser as parser
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -65,16 +66,14 @@ def _within(value: object, depth: int = 0) -> Iterator[re.Pattern[Any]]:
             yield from _within(getattr(value, name, None), depth + 1)
 
 
-def _trees(module: ModuleType, _known: dict[str, ast.Module] = {}) -> ast.Module:  # noqa: B006
-    file = str(module.__file__)
-    if file not in _known:
-        _known[file] = ast.parse(Path(file).read_text(encoding="utf-8"))
-    return _known[file]
+@functools.cache
+def _tree(module: ModuleType) -> ast.Module:
+    return ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
 
 
 def _is_made_in(module: ModuleType, name: str) -> bool:
     """Whether the name is bound there, and not imported."""
-    made = [node for node in _trees(module).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    made = [node for node in _tree(module).body if isinstance(node, ast.Assign | ast.AnnAssign)]
     targets = [one for node in made for one in (node.targets if isinstance(node, ast.Assign) else [node.target])]
     return any(isinstance(one, ast.Name) and one.id == name for one in targets)
 
@@ -83,7 +82,7 @@ def _methods(name: str, module: ModuleType) -> frozenset[str]:
     """``match``, ``fullmatch`` or ``search``: how the module asks it; what another does with it counts as a match."""
     asked = {
         node.attr
-        for node in ast.walk(_trees(module))
+        for node in ast.walk(_tree(module))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
     }
     searching = asked & {"search", "finditer", "findall", "sub", "subn", "split"}
