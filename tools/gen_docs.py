@@ -20,7 +20,7 @@ from ctctl.cli.cluster import below_of
 from ctctl.cli.commands import COMMANDS
 from ctctl.cli.complete import KNOWN, terms
 from ctctl.cli.main import EPILOG, app
-from ctctl.tables.query.parse import FIELD_NAMES
+from ctctl.tables.query.parse import FIELD_NAMES, KNOWN_WORDS
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 100
@@ -144,6 +144,10 @@ def completer_of(parameter: Any) -> Any:
     return inspect.unwrap(found)
 
 
+#: What completes in a filter.
+FILTER_WORDS = {"fields": sorted(FIELD_NAMES), "values": KNOWN_WORDS}
+
+
 def main() -> int:
     commands = tree()
     _, root, context = commands[0]
@@ -151,7 +155,7 @@ def main() -> int:
     for name, text in (
         ("docs/cli.md", markdown(commands)),
         ("docs/ctctl.1", man(commands)),
-        ("ctctl/cli/tab.json", json.dumps({"fields": sorted(FIELD_NAMES)} | tab(root, context), indent=1) + "\n"),
+        ("ctctl/cli/tab.json", json.dumps(FILTER_WORDS | tab(root, context), indent=1) + "\n"),
     ):
         path = ROOT / name
         if path.exists() and path.read_text() == text:
