@@ -127,7 +127,7 @@ class Terminal:
 
 @pytest.fixture(scope="module", params=SHELLS)
 def terminal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    """One shell for all tests of it. Its ``ctctl``, this checkout's, writes what it is asked each time it is started."""
+    """One shell for all tests of it. Its ``ctctl`` (this checkout's) writes what it is asked, each time."""
     shell = str(request.param)
     need_program(shell)
     directory = tmp_path_factory.mktemp(shell)
