@@ -185,7 +185,7 @@ completions: setup ## regenerate completions/
 	$(BIN)/ctctl completion fish > completions/ctctl.fish
 
 .PHONY: docs
-docs: setup ## regenerate the command line reference and the man page
+docs: setup ## regenerate the references of commands and of words, and the man page
 	$(BIN)/python tools/gen_docs.py
 
 # ---- releases ------------------------------------------------------------------------
