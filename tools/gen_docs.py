@@ -150,8 +150,8 @@ def completer_of(parameter: Any) -> Any:
 
 
 _ABOUT_FILTERS = (
-    "`==`, `!=`, `<`, `<=`, `>`, `>=`, and `in (A, B)` compare a field with values; `and`, `or`, `not` and brackets join.",
-    "`<` and `>` are for fields that have an order. A protocol, a state, a direction or an address may stand by itself.",
+    "`==`, `!=`, `<`, `<=`, `>`, `>=`, and `in (A, B)` compare a field; `and`, `or`, `not` and brackets join.",
+    "`<` and `>` are for fields that have an order. A protocol, a state, a direction or an address may stand alone.",
 )
 
 
