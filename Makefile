@@ -188,6 +188,10 @@ completions: setup ## regenerate completions/
 docs: setup ## regenerate the references of commands and of words, and the man page
 	$(BIN)/python tools/gen_docs.py
 
+.PHONY: recordings
+recordings: setup ## run anew what the pictures of the pages show, as root
+	$(BIN)/python tools/record.py
+
 # ---- releases ------------------------------------------------------------------------
 .PHONY: dist
 dist: $(APT_STAMP) $(APT_DIST_STAMP) ## build sdist, wheels for x86-64 and arm64, one executable file and a Debian package into dist/
