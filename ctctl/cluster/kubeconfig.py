@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from ctctl.cluster.libraries import http_library, library
 from ctctl.config.yamltree import load_yaml
-from ctctl.errors import NotFoundError
+from ctctl.errors import ConfigError, NotFoundError
 
 _KINDS: Final = ("clusters", "contexts", "users")
 #: Keys of a cluster or a user that are a file's name.
@@ -64,7 +64,7 @@ class Way:
 def way_to(kubeconfig: str | None, context: str | None) -> Way:
     """The context of that name, or the current one, of a file, or of where kubectl looks.
 
-    Raises NotFoundError, ConfigError, and whatever lightkube makes of a file that is none.
+    Raises NotFoundError, and whatever lightkube makes of a file that is none.
     """
     library_of = library("lightkube.config.kubeconfig").KubeConfig
     paths = _paths(kubeconfig)
@@ -113,7 +113,10 @@ def _merged(paths: Sequence[Path]) -> dict[str, Any]:
     """One file's content of several: of two of a name the first counts."""
     merged: dict[str, Any] = {kind: [] for kind in _KINDS}
     for path in paths:
-        documents = load_yaml(path)
+        try:
+            documents = load_yaml(path)
+        except ConfigError as error:
+            raise NotFoundError(f"kubeconfig: {error}") from None
         document = documents[0].plain() if len(documents) == 1 else None
         if not isinstance(document, dict):
             raise NotFoundError(f"kubeconfig: {path} is none")
