@@ -185,8 +185,12 @@ completions: setup ## regenerate completions/
 	$(BIN)/ctctl completion fish > completions/ctctl.fish
 
 .PHONY: docs
-docs: setup ## regenerate the command line reference and the man page
+docs: setup ## regenerate the references of commands and of words, and the man page
 	$(BIN)/python tools/gen_docs.py
+
+.PHONY: recordings
+recordings: setup ## run anew what the pictures of the pages show, as root
+	$(BIN)/python tools/record.py
 
 # ---- releases ------------------------------------------------------------------------
 .PHONY: dist

@@ -1,5 +1,5 @@
 _ctctl() {
-    local line="${COMP_LINE:0:COMP_POINT}" word='' quote='' begun='' char at asked answer cut
+    local line="${COMP_LINE:0:COMP_POINT}" word='' quote='' begun='' option='' char at asked answer cut
     local -a words=()
     for ((at = 0; at < ${#line}; at++)); do
         char=${line:at:1}
@@ -16,7 +16,7 @@ _ctctl() {
     printf -v asked '%q ' "${words[@]}"
     printf -v asked '%s%q' "$asked" "$word"
     cut=''
-    if [[ $word == --*=* ]]; then word=${word#*=}; fi
+    if [[ $word == --*=* ]]; then option=${word%%=*} word=${word#*=}; fi
     if [[ -z $quote && $word == *[:=]* ]]; then cut=${word%"${word##*[:=]}"}; fi
     COMPREPLY=()
     while IFS=$'\t' read -r answer _; do
@@ -26,10 +26,10 @@ _ctctl() {
             exec "$1" 2>/dev/null
     )
     if ((${#COMPREPLY[@]} == 0)); then
-        at=${words[${#words[@]}-1]}
+        at=${option:-${words[${#words[@]}-1]}}
         case "$at/${words[1]-} ${words[2]-}/${words[1]-}" in
             --bpffs/* | --file/* | --from/* | --kubeconfig/* | --lake/* | --names/* | --out/* | --pcap/* | --png/* | --scenario/* | --svg/* | --tables/* | --undo/* | --undo-file/* | -f/*) compopt -o filenames -o default ;;
-            */ct\ diff/* | */ct\ export/* | */ct\ import/* | */fleet\ collect/* | */gc\ simulate/* | */gc\ undo/* | */sizing) [[ $word == -* ]] || compopt -o filenames -o default ;;
+            */ct\ diff/* | */ct\ export/* | */ct\ import/* | */fleet\ collect/* | */gc\ simulate/* | */gc\ undo/* | */sizing) [[ -n $option || $word == -* ]] || compopt -o filenames -o default ;;
         esac
     fi
 }

@@ -2,8 +2,10 @@ function __ctctl_complete
     set -l words (commandline --current-process --tokenize --cut-at-cursor)
     set -l word (commandline --current-token --cut-at-cursor | string trim --left --chars '\'"')
     set -l before ''
+    set -l option $words[-1]
     if string match --quiet -- '--*=*' $word
-        set before (string replace --regex '=.*' '=' -- $word)
+        set option (string replace --regex '=.*' '' -- $word)
+        set before $option=
     end
     set -l asked (string escape -- $words $word | string join ' ')
     set -lx _CTCTL_COMPLETE complete_fish
@@ -14,9 +16,9 @@ function __ctctl_complete
         printf '%s\n' $before$answers
         return
     end
-    switch "$words[-1]/$words[2] $words[3]/$words[2]"
+    switch "$option/$words[2] $words[3]/$words[2]"
         case '--bpffs/*' '--file/*' '--from/*' '--kubeconfig/*' '--lake/*' '--names/*' '--out/*' '--pcap/*' '--png/*' '--scenario/*' '--svg/*' '--tables/*' '--undo/*' '--undo-file/*' '-f/*'
-            __fish_complete_path $word
+            printf '%s\n' $before(__fish_complete_path (string replace -- "$before" '' $word))
         case '*/ct diff/*' '*/ct export/*' '*/ct import/*' '*/fleet collect/*' '*/gc simulate/*' '*/gc undo/*' '*/sizing'
             string match --quiet -- '-*' $word; or __fish_complete_path $word
     end

@@ -81,7 +81,8 @@ class KernelError(CtctlError):
         self.operation = operation
         self.name = name
         self.errno = err
-        if err in (_errno.EPERM, _errno.EACCES):
+        # Not allowed, or a kernel that was built without it.
+        if err in (_errno.EPERM, _errno.EACCES, _errno.ENOSYS):
             self.exit_code = 4
 
     @property

@@ -14,6 +14,12 @@ debian=http://deb.debian.org/debian
 want() { [[ " $parts " == *" $1 "* ]]; }
 say() { printf '%s\n' "dist: $*" >&2; }
 
+# A commit's artefacts are the same whenever and wherever they are made, so that a release's checksums can be made again.
+if [ -z "${SOURCE_DATE_EPOCH:-}" ] && [ -z "$(git status --porcelain 2>&1)" ]; then
+  SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+  export SOURCE_DATE_EPOCH
+fi
+
 mkdir -p "$out" "$work"
 out=$(realpath "$out")
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' ctctl/__init__.py)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/cli.md, docs/ctctl.1 and ctctl/cli/tab.json from the command tree, so that they cannot disagree with it.
+"""Write docs/cli.md, docs/reference/words.md, docs/ctctl.1 and ctctl/cli/tab.json from the code: they cannot disagree.
 
 Usage: tools/gen_docs.py [--check]     --check: write nothing, exit 1 if a file is out of date
 """
@@ -9,18 +9,23 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from ctctl import __version__
+from ctctl import __version__, errors
 from ctctl.cli.cluster import below_of
 from ctctl.cli.commands import COMMANDS
 from ctctl.cli.complete import KNOWN, terms
 from ctctl.cli.main import EPILOG, app
-from ctctl.tables.query.parse import FIELD_NAMES
+from ctctl.cli.schemas import SCHEMAS
+from ctctl.gc.metrics import GcMetrics
+from ctctl.metrics.tables import TablesCollector
+from ctctl.tables.query import values
+from ctctl.tables.query.aliases import ALIASES, NAT_ALIASES
+from ctctl.tables.query.parse import FIELD_NAMES, KNOWN_WORDS, NAT_WORDS
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 100
@@ -144,14 +149,96 @@ def completer_of(parameter: Any) -> Any:
     return inspect.unwrap(found)
 
 
+_ABOUT_FILTERS = (
+    "`==`, `!=`, `<`, `<=`, `>`, `>=`, and `in (A, B)` compare a field; `and`, `or`, `not` and brackets join.",
+    "`<` and `>` are for fields that have an order. A protocol, a state, a direction or an address may stand alone.",
+)
+
+
+def words() -> str:
+    """What filters, outputs, metrics and exit codes are made of, as the code has it."""
+    out = ["# Fields, metrics, schemas, exit codes", "", "Generated from the code by `make docs`.", ""]
+    out += ["## Fields of a filter", "", *_ABOUT_FILTERS, ""]
+    out += _table(("field", "also written", "value", "order"), map(_filter_field, sorted(FIELD_NAMES)))
+    out += ["", "Of SNAT entries also:", ""]
+    out += _table(("field", "also written", "value", "order"), map(_filter_field, sorted(values.NAT_READERS)))
+    out += ["", f"`flag(NAME, …)`: all of these are set; NAME is one of {_codes(values.FLAG_NAMES)}.", ""]
+    out += ["## Metrics", "", "`metrics serve` and `gc --metrics`, in Prometheus' text form.", ""]
+    out += _table(("metric", "kind", "what"), sorted(_metrics()))
+    out += ["", "## Schemas", "", "What JSON says of itself in `schema`; `ctctl schema NAME` prints one whole.", ""]
+    out += _table(("schema", "fields"), ((f"`{name}`", _codes(_fields_of(schema))) for name, schema in SCHEMAS.items()))
+    out += ["", "## Exit codes", "", " ".join(EPILOG.split()[2:]), "", "An error's class, and where it ends:", ""]
+    out += _table(("code", "error", "when"), sorted(_errors()))
+    return "\n".join(out) + "\n"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _filter_field(name: str) -> tuple[str, str, str, str]:
+    spellings = [other for other, meant in (ALIASES | NAT_ALIASES).items() if meant == name]
+    ordered = "yes" if name in NAT_WORDS.ordered else ""
+    return f"`{name}`", _codes(spellings), _value_of(name), ordered
+
+
+def _value_of(name: str) -> str:
+    """What a field is compared with, by who reads it."""
+    known = values.KNOWN_WORDS.get(name)
+    reader = NAT_WORDS.readers[name]
+    texts = {
+        values.address: "an IP, a CIDR, a name",
+        values.port: "a port, A-B",
+        values.service: "a name, an IP, IP:PORT",
+        values.identity: "a number, a label, or",
+        values.protocol: "a number, or",
+        values.duration: "a duration: 30s, 5m, -1h",
+        str: "text",
+    }
+    said = texts.get(reader, "" if known else "a number, A..B, 0x…")
+    return f"{said} {_codes(known or ())}".strip()
+
+
+def _metrics() -> Iterator[tuple[str, str, str]]:
+    """As samples are called: a counter ends in _total."""
+    for family in (*TablesCollector(Path("/nonexistent")).describe(), *GcMetrics().registry.collect()):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        yield f"`{name}`", family.type, family.documentation
+
+
+def _fields_of(schema: dict[str, Any]) -> list[str]:
+    """The fields of a record: of a document that is a list of them, those of what it lists."""
+    if "oneOf" in schema:
+        return _fields_of(schema["oneOf"][-1])
+    fields = {name: of for name, of in schema.get("properties", {}).items() if name != "schema"}
+    items = next(iter(fields.values()), {}).get("items", {})
+    return _fields_of(items) if len(fields) == 1 and "properties" in items else list(fields)
+
+
+def _errors() -> Iterator[tuple[str, str, str]]:
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and issubclass(error, errors.CtctlError) and error is not errors.CtctlError:
+            code = error.exit_code
+            yield str(code), f"`{name}`", " ".join((error.__doc__ or "").split("\n\n")[0].split())
+
+
+#: What completes in a filter.
+FILTER_WORDS = {"fields": sorted(FIELD_NAMES), "values": KNOWN_WORDS}
+
+
 def main() -> int:
     commands = tree()
     _, root, context = commands[0]
     stale = []
     for name, text in (
         ("docs/cli.md", markdown(commands)),
+        ("docs/reference/words.md", words()),
         ("docs/ctctl.1", man(commands)),
-        ("ctctl/cli/tab.json", json.dumps({"fields": sorted(FIELD_NAMES)} | tab(root, context), indent=1) + "\n"),
+        ("ctctl/cli/tab.json", json.dumps(FILTER_WORDS | tab(root, context), indent=1) + "\n"),
     ):
         path = ROOT / name
         if path.exists() and path.read_text() == text:

@@ -71,14 +71,18 @@ def _libc() -> Any:
     return libc
 
 
+def bpf_number() -> int:
+    """The system call number of bpf(2) here. Raises UnsupportedError."""
+    machine = os.uname().machine
+    if machine not in _NR_BPF:
+        raise UnsupportedError(f"bpf(2): system call number of {machine} is not known")
+    return _NR_BPF[machine]
+
+
 def bpf(command: int, attr: ctypes.Structure) -> int:
     """One bpf(2) call. Returns its result, raises CallError with its errno."""
-    machine = os.uname().machine
-    number = _NR_BPF.get(machine)
-    if number is None:
-        raise UnsupportedError(f"bpf(2): system call number of {machine} is not known")
     result: int = _libc().syscall(
-        ctypes.c_long(number), ctypes.c_long(command), ctypes.byref(attr), ctypes.c_ulong(ctypes.sizeof(attr))
+        ctypes.c_long(bpf_number()), ctypes.c_long(command), ctypes.byref(attr), ctypes.c_ulong(ctypes.sizeof(attr))
     )
     if result < 0:
         raise CallError(f"bpf command {command}", ctypes.get_errno())

@@ -203,11 +203,11 @@ def _flags(_ctx: typer.Context) -> list[str]:
 
 @_known_by_name
 def terms(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
-    """A filter's fields."""
+    """A filter's fields, and the values of those that have few."""
     from ctctl.cli import tab
-    from ctctl.tables.query.parse import FIELD_NAMES
+    from ctctl.tables.query.parse import FIELD_NAMES, KNOWN_WORDS
 
-    return tab.terms(sorted(FIELD_NAMES), incomplete)
+    return tab.terms(sorted(FIELD_NAMES), KNOWN_WORDS, incomplete)
 
 
 @_known_by_name

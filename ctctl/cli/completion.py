@@ -30,7 +30,7 @@ _SCRIPTS = {
     # readline replaces a word from its last = or : on, or from the quote that it is in; COMP_WORDS cannot be used: it
     # is cut at each = and :, and a word in quotes that ends in a space is lost in it.
     Shell.bash: r"""_ctctl() {
-    local line="${COMP_LINE:0:COMP_POINT}" word='' quote='' begun='' char at asked answer cut
+    local line="${COMP_LINE:0:COMP_POINT}" word='' quote='' begun='' option='' char at asked answer cut
     local -a words=()
     for ((at = 0; at < ${#line}; at++)); do
         char=${line:at:1}
@@ -47,7 +47,7 @@ _SCRIPTS = {
     printf -v asked '%q ' "${words[@]}"
     printf -v asked '%s%q' "$asked" "$word"
     cut=''
-    if [[ $word == --*=* ]]; then word=${word#*=}; fi
+    if [[ $word == --*=* ]]; then option=${word%%=*} word=${word#*=}; fi
     if [[ -z $quote && $word == *[:=]* ]]; then cut=${word%"${word##*[:=]}"}; fi
     COMPREPLY=()
     while IFS=$'\t' read -r answer _; do
@@ -57,10 +57,10 @@ _SCRIPTS = {
             exec "$1" 2>/dev/null
     )
     if ((${#COMPREPLY[@]} == 0)); then
-        at=${words[${#words[@]}-1]}
+        at=${option:-${words[${#words[@]}-1]}}
         case "$at/${words[1]-} ${words[2]-}/${words[1]-}" in
             @OPTIONS@) compopt -o filenames -o default ;;
-            @COMMANDS@) [[ $word == -* ]] || compopt -o filenames -o default ;;
+            @COMMANDS@) [[ -n $option || $word == -* ]] || compopt -o filenames -o default ;;
         esac
     fi
 }
@@ -69,15 +69,19 @@ complete -F _ctctl ctctl""",
     Shell.zsh: r"""#compdef ctctl
 
 _ctctl() {
-    local word=$PREFIX asked answer
+    local word=$PREFIX option='' asked answer
     local -a answers described
     if [[ -z ${compstate[quote]} ]]; then word=${(Q)word}; fi
-    asked="${(j: :)${(@q)${(@Q)words[1,CURRENT-1]}}} ${(q)word:-''}"
+    asked=${(j: :)${(@q)${(@Q)words[1,CURRENT-1]}}}
+    if [[ -n $word ]]; then asked+=" ${(q)word}"; else asked+=" ''"; fi
     answers=(${(f)"$(
         _CTCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=$asked \
             ${words[1]} 2>/dev/null
     )"})
-    if [[ $word == --*=* ]]; then compset -P '*='; fi
+    if [[ $word == --*=* ]]; then
+        option=${word%%=*}
+        compset -P '*='
+    fi
     if (( ${#answers} )); then
         for answer in $answers; do
             if [[ $answer == *$'\t'* ]]; then
@@ -89,7 +93,7 @@ _ctctl() {
         _describe ctctl described
         return 0
     fi
-    case "${words[CURRENT-1]}/${words[2]-} ${words[3]-}/${words[2]-}" in
+    case "${option:-${words[CURRENT-1]}}/${words[2]-} ${words[3]-}/${words[2]-}" in
         @OPTIONS@) _files ;;
         @COMMANDS@) [[ $word == -* ]] || _files ;;
     esac
@@ -105,8 +109,10 @@ fi""",
     set -l words (commandline --current-process --tokenize --cut-at-cursor)
     set -l word (commandline --current-token --cut-at-cursor | string trim --left --chars '\'"')
     set -l before ''
+    set -l option $words[-1]
     if string match --quiet -- '--*=*' $word
-        set before (string replace --regex '=.*' '=' -- $word)
+        set option (string replace --regex '=.*' '' -- $word)
+        set before $option=
     end
     set -l asked (string escape -- $words $word | string join ' ')
     set -lx _CTCTL_COMPLETE complete_fish
@@ -117,9 +123,9 @@ fi""",
         printf '%s\n' $before$answers
         return
     end
-    switch "$words[-1]/$words[2] $words[3]/$words[2]"
+    switch "$option/$words[2] $words[3]/$words[2]"
         case @FISH_OPTIONS@
-            __fish_complete_path $word
+            printf '%s\n' $before(__fish_complete_path (string replace -- "$before" '' $word))
         case @FISH_COMMANDS@
             string match --quiet -- '-*' $word; or __fish_complete_path $word
     end

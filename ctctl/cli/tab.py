@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,10 +81,12 @@ def offers(table: Node, words: list[str], incomplete: str) -> list[Offer] | None
         name, equals, value = incomplete.partition("=")
         if not equals:
             return list(_options(node, typed.given, incomplete))
+        if not name.startswith("--"):
+            return []  # -o=json is the value "=json"
         option = _option(node, name)
         return None if option is None else _values(option, value)
     if node["filter"] is not None and typed.arguments >= node["filter"]:
-        return [Offer(term) for term in terms(table["fields"], incomplete)]
+        return [Offer(term) for term in terms(table["fields"], table["values"], incomplete)]
     below = node["commands"] or {name: table["commands"].get(name, _UNKNOWN) for name in node["runs"] or ()}
     if not below or (incomplete and not incomplete.isalnum()):
         return None
@@ -127,11 +129,25 @@ def _run_by(runner: Node, command: Node, below: list[str]) -> Node:
     return {**command, "options": theirs + ours, "commands": members}
 
 
-def terms(fields: Sequence[str], incomplete: str) -> list[str]:
-    """A filter: the field at its end completes; what stands before it stays."""
-    last = re.search(r"\w*$", incomplete)
+def terms(fields: Sequence[str], values: Mapping[str, Sequence[str]], incomplete: str) -> list[str]:
+    """A filter: the field at its end completes, or the value of one; what stands before it stays."""
+    last = re.search(r"[\w-]*$", incomplete)
     before = incomplete[: last.start()] if last else incomplete
-    return [before + name for name in fields if (before + name).startswith(incomplete)]
+    asked = _field_of_value(before)
+    known = fields if asked is None else values.get(asked, ())
+    return [before + name for name in known if (before + name).startswith(incomplete)]
+
+
+def _field_of_value(before: str) -> str | None:
+    """The field whose value comes next: behind an operator, or in a list of values; None: a field does."""
+    at = max(before.rfind("("), before.rfind("{"))
+    if at >= 0 and not any(closing in before[at:] for closing in ")}"):
+        # Of a list only what is in front of it counts: "proto in (tcp, ", "flag(".
+        found = re.search(r"(?<!\w)(?:(\w+)\s+(?:not\s+)?in|(flag))\s*$", before[:at], re.IGNORECASE)
+        if found:
+            return (found[1] or found[2]).lower()
+    found = re.search(r"(?<!\w)(\w+)(?:\s*(?:==?|!=|[<>]=?)|\s+(?:not\s+)?in\s)\s*$", before, re.IGNORECASE)
+    return found[1].lower() if found else None
 
 
 def _option(node: Node, word: str) -> Node | None:

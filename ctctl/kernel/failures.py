@@ -25,9 +25,13 @@ def permission_hint(needed: Sequence[Capability] = PROGRAMS) -> str:
 def kernel_error(
     what: str, name: str, err: int, hint: str = "", needed: Sequence[Capability] = PROGRAMS
 ) -> KernelError:
-    """KernelError for ``err`` (positive); for EPERM without a ``hint``, what is missing of the ``needed`` rights."""
+    """KernelError for ``err`` (positive). Without a ``hint``: for EPERM what is missing of the ``needed`` rights, for
+    ENOSYS what the kernel was built without.
+    """
     if not hint and err == errno.EPERM:
         hint = permission_hint(needed)
+    if not hint and err == errno.ENOSYS:
+        hint = "this kernel was built without it (bpf(2): CONFIG_BPF_SYSCALL)"
     return KernelError(what, name, err, hint)
 
 

@@ -183,6 +183,10 @@ SERVICES6 = (
     LabService("dns6", "ClusterIP", 46, "fd00:68::53", 53, "UDP", _serve("pod3"), version=6),
     LabService("lb6", "LoadBalancer", 47, "fd00:190::17", 80, "TCP", _serve("pod3"), version=6),
     LabService("nodeport6", "NodePort", 48, None, 30080, "TCP", _serve("pod3"), version=6),
+    LabService("iperf6", "ClusterIP", 49, "fd00:68::90", IPERF_PORT, "ANY", (Backend("pod3", IPERF_PORT),), version=6),
+    LabService(
+        "lb-iperf6", "LoadBalancer", 50, "fd00:190::21", IPERF_PORT, "ANY", (Backend("pod3", IPERF_PORT),), version=6
+    ),
 )
 
 

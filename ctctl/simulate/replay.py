@@ -189,7 +189,7 @@ class _Player:
         nf = simulator.nf
         self._ipv6 = nf.datapath.ipv6
         self._pods = {ip.packed: e for e in nf.endpoints for ip in (e.ip, e.ip6) if ip is not None}
-        self._own = {ip.packed for ip in (*own_addresses(nf), *(s.ip for s in nf.services)) if ip is not None}
+        self._own = {ip.packed for ip in (*own_addresses(nf), *(s.ip for s in nf.services))}
         self._runners: dict[tuple[Hook, bytes | None, int], _Run] = {}
         self._paths: dict[bytes, _Path] = {}
         self._seen = Sightings()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ctctl.tables.query.parse import FIELD_NAMES
+from ctctl.cli import tab
+from ctctl.tables.query.parse import CT_WORDS, FIELD_NAMES, KNOWN_WORDS, NAT_WORDS, parse_filter
 from tests.support.samples import ROOT
 from tests.support.wait import PATIENCE_S
 
@@ -55,6 +57,45 @@ def answers(words: str) -> list[str]:
 )
 def test_words_complete(words: str, want: list[str]) -> None:
     assert answers(words) == want
+
+
+@pytest.mark.parametrize(
+    ("typed", "want"),
+    [
+        ("proto == tc", ["tcp"]),
+        ("protocol=ud", ["udp"]),
+        ("not dir == s", ["svc"]),
+        ("src in 10.0.0.0/8 and state != clo", ["closing", "closed"]),
+        ("proto in (tcp, ud", ["udp"]),
+        ("proto not in {t", ["tcp"]),
+        ("proto in ic", ["icmp", "icmpv6"]),
+        ("flag(TxC", ["TxClosing"]),
+        ("flag(TxClosing, RxC", ["RxClosing"]),
+        ("related == f", ["false"]),
+        ("src_sec_id == wor", ["world", "world-ipv4", "world-ipv6"]),
+        ("src_sec_id == world-", ["world-ipv4", "world-ipv6"]),
+        # A value that nobody can know, and no field's name in its place.
+        ("remaining < s", []),
+        ("dst == s", []),
+        # Fields again, behind whatever is closed.
+        ("proto in (tcp, udp) and sta", ["state"]),
+        ("(state == closed or rela", ["related"]),
+        ("(sta", ["state"]),
+        ("not (proto == tcp) && rema", ["remaining"]),
+        ("flag(TxClosing) and fami", ["family"]),
+    ],
+)
+def test_a_filter_completes_by_fields_and_by_what_a_field_can_be(typed: str, want: list[str]) -> None:
+    last = re.split(r"[^\w-]", typed)[-1]
+    before = typed.removesuffix(last)
+    assert tab.terms(sorted(FIELD_NAMES), KNOWN_WORDS, typed) == [before + word for word in want]
+
+
+@pytest.mark.parametrize("field", sorted(KNOWN_WORDS))
+def test_what_is_offered_in_a_filter_is_taken_by_it(field: str) -> None:
+    for word in KNOWN_WORDS[field]:
+        words = NAT_WORDS if field == "xlate" else CT_WORDS
+        assert parse_filter(f"flag({word})" if field == "flag" else f"{field} == {word}", words) is not None
 
 
 def test_addresses_of_the_table_complete() -> None:

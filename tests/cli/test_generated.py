@@ -33,7 +33,7 @@ def test_reference_and_man_page() -> None:
     assert done.returncode == 0, done.stderr
 
 
-GENERATED = ("docs/cli.md", "docs/ctctl.1", "ctctl/cli/tab.json")
+GENERATED = ("docs/cli.md", "docs/reference/words.md", "docs/ctctl.1", "ctctl/cli/tab.json")
 
 
 @pytest.mark.parametrize("name", GENERATED)

@@ -127,12 +127,12 @@ class Terminal:
 
 @pytest.fixture(scope="module", params=SHELLS)
 def terminal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    """One shell for all tests of it. Its ``ctctl`` writes what it is asked each time that it is started."""
+    """One shell for all tests of it. Its ``ctctl`` (this checkout's) writes what it is asked, each time."""
     shell = str(request.param)
     need_program(shell)
     directory = tmp_path_factory.mktemp(shell)
     wrapper = directory / "ctctl"
-    wrapper.write_text(f'#!/bin/sh\necho "$_TYPER_COMPLETE_ARGS" >> "$LOG"\nexec {BIN}/ctctl "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\necho "$_TYPER_COMPLETE_ARGS" >> "$LOG"\nexec {sys.executable} -m ctctl "$@"\n')
     wrapper.chmod(0o755)
     made = Terminal(shell, directory)
     made.log = directory / "log"  # type: ignore[attr-defined]
@@ -151,9 +151,13 @@ def terminal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         ("ctctl ct list --state clo", "ctctl ct list --state clos"),
         ("ctctl ct list --direction=sv", "ctctl ct list --direction=svc"),
         ("ctctl ct list 'proto == tcp and rema", "ctctl ct list 'proto == tcp and remaining"),
+        ("ctctl ct list 'proto == tcp and state == esta", "ctctl ct list 'proto == tcp and state == established"),
+        ('ctctl ct list "proto in (tcp, ud', 'ctctl ct list "proto in (tcp, udp'),
         ("ctctl ct list --fields src,remai", "ctctl ct list --fields src,remaining"),
         ("ctctl ct list --from README", "ctctl ct list --from README.md"),
+        ("ctctl ct list --from=READ", "ctctl ct list --from=README.md"),
         ("ctctl ct diff READ", "ctctl ct diff README.md"),
+        ("ctctl ct diff --state=clo", "ctctl ct diff --state=clos"),
     ],
 )
 def test_a_tab_completes(terminal: Terminal, line: str, becomes: str) -> None:
@@ -167,10 +171,26 @@ def test_an_address_with_colons_completes(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["ctctl ct list --state READ", "ctctl doctor READ", "ctctl ct list --limit READ", "ctctl versio READ"]
+    "line",
+    [
+        "ctctl ct list --state READ",
+        "ctctl ct list --state=READ",
+        "ctctl ct diff --limit=READ",
+        "ctctl doctor READ",
+        "ctctl ct list --limit READ",
+        "ctctl versio READ",
+    ],
 )
 def test_no_file_is_offered_where_none_fits(terminal: Terminal, line: str) -> None:
     assert "README.md" not in terminal.tab(line)
+
+
+@pytest.mark.parametrize("line", ["ctctl ", "ctctl ct list ", "ctctl ct list --state "])
+def test_a_word_not_begun_is_asked_for_as_an_empty_one(terminal: Terminal, line: str) -> None:
+    log: Path = terminal.log  # type: ignore[attr-defined]
+    log.write_text("")
+    assert f"> {line}#" in terminal.tab(line)
+    assert log.read_text() == f"{line}''\n"
 
 
 def test_one_process_a_tab(terminal: Terminal) -> None:

@@ -63,6 +63,9 @@ def test_of_every_command_everything(path: tuple[str, ...]) -> None:
             assert ours
             same(ours, typers([*path, name], ""))
             joined = tab.offers(TABLE, list(path), f"{name}={ours[0].word[:1]}")
+            if not name.startswith("--"):
+                assert joined == []  # typer offers what it would refuse: -o=json is the value "=json"
+                continue
             assert joined is not None
             same(joined, typers(list(path), f"{name}={ours[0].word[:1]}"))
     for option in constant[:1]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -144,6 +145,10 @@ def test_a_node_without_libbpf_or_a_compiler_can_do_everything(installed: Path) 
     assert said["libbpf"]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert said["commit"] == (commit.stdout.strip() or None)
+    if not subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, check=False).stdout:
+        # Made of a commit it is of that commit's time, so that the same can be made again.
+        at = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert said["built_at"] == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(at.stdout)))
     assert set(said["bpf"]) == {source.name.removesuffix(".bpf.c") for source in (ROOT / "bpf").glob("*.bpf.c")}
     example = installed.parents[1] / "share/ctctl/examples/pod-to-pod.yaml"
     bare(installed, "trace", "--scenario", example)

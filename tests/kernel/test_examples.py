@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,23 @@ def test_an_example_is_a_node_file_to_load(path: Path, tmp_path: Path) -> None:
         finally:
             assert run_ctctl("unload", "--node", made.name).returncode == 0
         assert not made.dir.exists()
+
+
+#: What an example's head says to type, but for what loads a node (``test_socket_lb.py`` does).
+TYPED = [
+    pytest.param(command, id=f"{path.stem}: {command}")
+    for path in FILES
+    for line in re.findall(r"^#   (ctctl .*)$", path.read_text(), re.MULTILINE)
+    for command in line.split("; ")
+    if shlex.split(command)[1] not in {"load", "status", "unload"}
+]
+
+
+@pytest.mark.parametrize("command", TYPED)
+def test_what_an_example_says_to_type(command: str) -> None:
+    done = run_ctctl(*shlex.split(command)[1:], cwd=FILES[0].parents[1])
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_example_says_what_to_type() -> None:
+    assert [path.name for path in FILES if "\n#   ctctl " not in path.read_text()] == []

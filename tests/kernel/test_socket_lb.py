@@ -23,6 +23,7 @@ from ctctl.node.paths import NodePaths
 from ctctl.node.status import node_status
 from ctctl.node.unload import unload
 from tests.support.cgroups import made_cgroup
+from tests.support.children import run_ctctl
 from tests.support.nodes import BPFFS, POD_NET, TestNode, make_node
 from tests.support.socket_story import replay
 from tests.support.wait import PATIENCE_S, wait_for
@@ -192,6 +193,24 @@ def test_loaded_traced_and_unloaded(node: TestNode, cgroup: Path) -> None:
     unload(node.name)
     assert not any(pin.exists() for pin in links)
     assert not paths.dir.exists()
+
+
+def test_the_node_file_of_the_examples(node: TestNode, cgroup: Path, tmp_path: Path) -> None:
+    """Loaded as it is there, but for its name and for whose sockets are meant; who asks is answered."""
+    text = (Path(__file__).parents[2] / "examples/socket-lb.yaml").read_text()
+    file = tmp_path / "node.yaml"
+    file.write_text(
+        text.replace("name: socket-lb", f"name: {node.name}").replace("socket: true", f"socket: {{cgroup: {cgroup}}}")
+    )
+    loaded = run_ctctl("load", "-f", file)
+    assert loaded.returncode == 0, loaded.stderr
+    try:
+        assert str(cgroup) in run_ctctl("status", "--node", node.name).stdout
+        # The cgroup is what is meant, wherever its process is: in a pod as well as anywhere.
+        assert ask(node, cgroup, "10.96.0.10") == ["10.96.0.10", 80]
+    finally:
+        assert run_ctctl("unload", "--node", node.name).returncode == 0
+    assert not node.dir.exists()
 
 
 def test_a_load_without_sockets_takes_the_programs_off(node: TestNode, cgroup: Path) -> None:

@@ -60,7 +60,7 @@ APART = {
     for name in names.split()
 }
 #: Real packets between namespaces, through a geneve device where the kernel has one.
-LAB = tuple(f"tests/lab/{name}.py" for name in ("test_tunnel", "test_proof", "test_stories", "test_load"))
+LAB = tuple(f"tests/lab/{name}.py" for name in ("test_tunnel", "test_proof", "test_stories", "test_modes", "test_load"))
 #: What a node does in XDP, in a lab whose tunnels programs make, since XDP sends into no geneve device.
 XDP = ("tests/lab/test_xdp.py",)
 

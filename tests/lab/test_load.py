@@ -17,13 +17,14 @@ import pytest
 
 from ctctl.kernel.netns import run_in_netns
 from ctctl.lab import datapaths, processes
-from ctctl.lab.nodefile import backend_id
+from ctctl.lab.nodefile import NO_MODE, backend_id
 from ctctl.lab.session import Session
 from ctctl.lab.show import StoryWriter
 from ctctl.lab.topology import CLIENT_IP, IPERF_PORT, SERVE_PORT, Topology
 from ctctl.model.entry import CtEntry, CtFlags, CtState
 from ctctl.model.tuples import Direction
 from tests.lab.conftest import iperf_server
+from tests.support.lab_modes import change_to
 from tests.support.wait import PATIENCE_S, PATIENCE_WORD, wait_for
 
 pytestmark = pytest.mark.lab
@@ -53,35 +54,60 @@ def _buffer() -> str:
 
 
 def _fragments(lab: Topology) -> dict[str, int]:
-    """How many packets each node has taken apart or put together (RFC 4293 counters)."""
+    """How many packets each node has taken apart or put together, of both families (RFC 4293 counters)."""
     counted = {}
     for node in lab.nodes:
-        lines = run_in_netns(lab.netns(node.name), lambda: Path("/proc/thread-self/net/snmp").read_text().splitlines())
-        names, values = (line.split() for line in lines if line.startswith("Ip:"))
-        table = dict(zip(names, values, strict=True))
-        counted[node.name] = int(table["FragCreates"]) + int(table["ReasmReqds"])
+        four, six = run_in_netns(
+            lab.netns(node.name),
+            lambda: [Path("/proc/thread-self/net", name).read_text().splitlines() for name in ("snmp", "snmp6")],
+        )
+        names, values = (line.split() for line in four if line.startswith("Ip:"))
+        table = {f"Ip{name}": value for name, value in zip(names, values, strict=True)}
+        table |= dict(line.split() for line in six)
+        counted[node.name] = sum(int(table[f"{ip}{name}"]) for ip in ("Ip", "Ip6") for name in _TAKEN_APART)
     return counted
 
 
-@pytest.mark.parametrize(
-    ("member", "address"), [("pod1", "10.68.0.90"), ("client", "172.190.0.21")], ids=["clusterip", "loadbalancer-dsr"]
-)
-@pytest.mark.parametrize("kind", ["tcp", "tcp-reverse", "udp"])
-def test_iperf3(lab: Topology, member: str, address: str, kind: str) -> None:
-    """A real load with full packets: nothing is fragmented, datagrams are not lost in numbers."""
-    extra = {"tcp": [], "tcp-reverse": ["-R"], "udp": ["-u", "-b", "10M", "-l", "1472", "-w", _buffer()]}[kind]
+_TAKEN_APART = ("FragCreates", "ReasmReqds")
+_KINDS = ("tcp", "tcp-reverse", "udp")
+
+
+def _iperf3(lab: Topology, member: str, address: str, kind: str, room: int) -> None:
+    """A real load with packets of ``room`` bytes behind their header: nothing is fragmented, and datagrams are not
+    lost in numbers.
+    """
+    datagrams = ["-u", "-b", "10M", "-l", str(room - 8), "-w", _buffer()]
+    extra = {"tcp": [], "tcp-reverse": ["-R"], "udp": datagrams}[kind]
     before = _fragments(lab)
     with iperf_server(lab, "pod3"):
-        argv = ["iperf3", "-4", "-c", address, "-p", str(IPERF_PORT), "-t", "1", "-J", *extra]
+        argv = ["iperf3", "-c", address, "-p", str(IPERF_PORT), "-t", "1", "-J", *extra]
         report = json.loads(processes.run(lab, member, argv, timeout_s=PATIENCE_S).stdout)
     assert "error" not in report
     if kind == "udp":
         assert report["end"]["sum"]["packets"] > 500
         assert report["end"]["sum"]["lost_percent"] < 10
     else:
-        assert report["start"]["tcp_mss_default"] == 1448
+        # The rest is TCP's header with timestamps.
+        assert report["start"]["tcp_mss_default"] == room - 32
         assert report["end"]["sum_received"]["bits_per_second"] > 50e6
     assert _fragments(lab) == before
+
+
+@pytest.mark.parametrize(
+    ("member", "address"), [("pod1", "10.68.0.90"), ("client", "172.190.0.21")], ids=["clusterip", "loadbalancer-dsr"]
+)
+@pytest.mark.parametrize("kind", _KINDS)
+def test_iperf3(lab: Topology, member: str, address: str, kind: str) -> None:
+    _iperf3(lab, member, address, kind, 1500 - 20)
+
+
+def test_iperf3_v6(lab: Topology) -> None:
+    with ExitStack() as stack:
+        stack.callback(change_to, lab, NO_MODE)  # tables of IPv6
+        change_to(lab, {"ipv6": True})
+        for member, address in (("pod1", "fd00:68::90"), ("client", "fd00:190::21")):
+            for kind in _KINDS:
+                _iperf3(lab, member, address, kind, 1500 - 40)
 
 
 def _connect_all(lab: Topology, member: str, address: tuple[str, int], stack: ExitStack) -> list[socket.socket]:

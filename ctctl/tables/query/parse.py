@@ -23,6 +23,10 @@ from ctctl.tables.query.aliases import ALIASES, NAT_ALIASES, NAT_UNCLEAR
 from ctctl.tables.query.ast import MAX, And, HasFlags, Node, Not, Or, Range, Term, Value
 
 FIELD_NAMES = tuple(values.READERS)
+#: ``values.KNOWN_WORDS`` by every spelling of their fields.
+KNOWN_WORDS = values.KNOWN_WORDS | {
+    spelling: values.KNOWN_WORDS[name] for spelling, name in ALIASES.items() if name in values.KNOWN_WORDS
+}
 
 
 class Words(NamedTuple):

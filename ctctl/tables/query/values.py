@@ -196,6 +196,17 @@ READERS: dict[str, Callable[[str], Value]] = {
     **dict.fromkeys(TEXTS, str),
 }
 BOOLEANS = frozenset({"related", "expired", "live"})
+#: The values of fields that have few, in words: what TAB offers behind an operator. Of ``flag`` they stand in brackets.
+KNOWN_WORDS: dict[str, tuple[str, ...]] = {
+    "proto": tuple(PROTOCOLS),
+    "direction": DIRECTIONS,
+    "state": STATES,
+    "family": ("4", "6"),
+    "src_sec_id": tuple(RESERVED_NUMBERS),
+    "xlate": ("src", "dst"),
+    "flag": FLAG_NAMES,
+    **dict.fromkeys(sorted(BOOLEANS), ("true", "false")),
+}
 #: Fields that < and > make sense for.
 ORDERED = frozenset({*NUMBER_BITS, *DURATIONS, "proto", "src_port", "dst_port", "port", "nat_port", "family"})
 
