@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 from ctctl.config.node import Endpoint, NodeFile
 from ctctl.errors import NotFoundError
 from ctctl.model.event import Hook, Verdict
 from ctctl.model.identity import HOST, REMOTE_NODE, is_cluster_pod
 from ctctl.model.tuples import Address
+from ctctl.node.tables import router_address
 from ctctl.packet.dissect import dissect
 from ctctl.packet.geneve import GENEVE_PORT, Geneve
 from ctctl.packet.spec import PROTO_UDP, PacketSpec
@@ -289,9 +290,10 @@ def _elsewhere(nf: NodeFile, address: Address) -> str | None:
     return f"node {address}" if best.identity == REMOTE_NODE else f"pod {address} of another node"
 
 
-def own_addresses(nf: NodeFile) -> tuple[Address | None, ...]:
-    """The addresses of the node itself, of its network and among its pods."""
-    return (nf.node.ip, nf.node.ip6, nf.node.router, nf.node.router6)
+def own_addresses(nf: NodeFile) -> tuple[Address, ...]:
+    """The addresses of the node itself, of its network and among its pods, given or not."""
+    routers = (ip_address(router_address(nf, 4)), ip_address(router_address(nf, 6)) if nf.datapath.ipv6 else None)
+    return tuple(address for address in (nf.node.ip, nf.node.ip6, *routers) if address is not None)
 
 
 def tunnel_from(nf: NodeFile, source: Address) -> Geneve | None:

@@ -176,20 +176,24 @@ class JourneyWriter:
         self._last: dict[str, StepLike] = {}
         self._ended: list[JourneyLike] = []
         self._fins: set[str] = set()
-        self._flags: int | None = None
+        #: of the packet that is on its way, by every hook that told of its flow
+        self._flags = 0
+        self._tcp = False
 
     def tables(self, record: StepLike) -> None:
         """Remember what a node's tables hold after a step."""
         event = record.result.event if record.result else None
         if event is not None and event.node is not None:
             self._last[event.node] = record
-            self._flags = event.tcp_flags
+            self._flags |= event.tcp_flags or 0
+            self._tcp |= event.tcp_flags is not None
 
     def arrival(self, journey: JourneyLike) -> None:
         """Write how a packet ended."""
         self._ended.append(journey)
-        if self._flags is not None and self._flags & TcpFlags.FIN:
+        if self._flags & TcpFlags.FIN:
             self._fins.add(journey.sender)
+        self._flags = 0
         if self._json:
             self._stream.write(json.dumps(journey_record(journey)) + "\n")
         else:
@@ -198,7 +202,7 @@ class JourneyWriter:
     def finish(self) -> None:
         """Write what became of the conversation, and the tables; JSON lines carry both already."""
         if self._ended and not self._json:
-            verdict = conversation_words(self._ended, tcp=self._flags is not None, finished=self._fins)
+            verdict = conversation_words(self._ended, tcp=self._tcp, finished=self._fins)
             self._writer.lines([[("verdict: ", "bold magenta"), (verdict, "bold")], []])
         for node, record in self._last.items() if not self._json else ():
             self._writer.lines([[(f"node {safe(node)}", "bold blue")], *table_lines(record.tables, record.now)])

@@ -17,6 +17,8 @@ from ctctl.config.datapath import SocketLb
 from ctctl.config.node import NodeFile, load_node_files
 from ctctl.decode.ct import decode_entry
 from ctctl.errors import NotFoundError, UnsupportedError, UsageError
+from ctctl.lab.nodefile import node_document, node_yaml
+from ctctl.lab.topology import Topology
 from ctctl.model.entry import CtEntry, CtState
 from ctctl.model.tuples import Direction
 from ctctl.packet.text import parse_packet_text
@@ -343,6 +345,24 @@ def test_the_command_in_words(path: Path) -> None:
     assert done.returncode == 0
     assert "packet 1 of the client, from client on node-a: dropped at web on node-b: policy" in done.stdout
     assert "node node-a" in done.stdout
+
+
+@pytest.mark.parametrize("datapath", [{}, {"routing": "tunnel"}, {"lb": {"mode": "dsr"}}], ids=str)
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_request_by_way_of_another_node(tmp_path: Path, datapath: dict[str, Any], version: int) -> None:
+    """Answered to the client, and closed by both: also where the node speaks by its address among its pods, which no
+    file gives, and where a FIN's last hook sees nothing of the flow.
+    """
+    mode = {"ipv6": True, "lb": {"mode": "snat"}} | datapath
+    lab, path = Topology("said"), tmp_path / "nodes.yaml"
+    path.write_text("---\n".join(node_yaml(node_document(lab, node, mode=mode)) for node in lab.nodes))
+    ends = ("172.191.0.1:40000", "10.1.0.1:30080") if version == 4 else ("[fd00:191::1]:40000", "[fd00:10:1::1]:30080")
+    words = ("--simulate", "tcp {} > {}".format(*ends), "-f", str(path), "--handshake", "--close")
+    told = run_ctctl("trace", *words)
+    assert told.returncode == 0, told.stderr
+    client, *_ = ends
+    assert len(re.findall(rf"of the server, .*left the cluster.* > {re.escape(client)} ", told.stdout)) == 2
+    assert "verdict: delivered to pod3 on said-node-b, answered, closed by both" in told.stdout
 
 
 @pytest.mark.parametrize(

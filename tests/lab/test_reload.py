@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from ctctl.abi.pins import CT4_TCP
+from ctctl.abi.pins import CT4_TCP, CT6_TCP
 from ctctl.decode.ct import decode_key
 from ctctl.kernel.map import Map
 from ctctl.lab import datapaths
@@ -70,12 +70,23 @@ def test_loading_again_keeps_open_connections(lab: Topology) -> None:
         assert [ask(connection) for connection in connections] == answers
 
 
+#: The same of IPv6, but for the last: the node's port where the backend is.
+CONNECTIONS6 = [
+    ("pod1", ("fd00:64:1::36", SERVE_PORT)),
+    ("pod1", ("fd00:68::10", 80)),
+    ("client", ("fd00:190::17", 80)),
+    ("client", ("fd00:10:1::2", 30080)),
+]
+#: Those by way of another node than the backend's.
+ON_THE_WAY = {("client", ("172.190.0.17", 80)), ("client", ("fd00:190::17", 80))}
+
 SNAT = {"lb": {"mode": "snat"}}
 HYBRID = {"lb": {"mode": "hybrid"}}
 OPTION = {"lb": {"dispatch": "opt"}}
 TUNNEL = {"routing": "tunnel"}
 DUAL = {"ipv6": True}
 MASQUERADE = {"masquerade": True, "native-routing-cidr": ["10.64.0.0/16", "10.1.0.0/24", "172.190.0.0/15"]}
+MASQUERADE6 = {"masquerade": True, "native-routing-cidr": ["fd00::/16", *MASQUERADE["native-routing-cidr"]]}
 #: From which mode to which; whether the way to a backend elsewhere changes for a connection that is open: its node
 #: would see another client than before, and no datapath can mend that (docs/loader.md).
 CHANGES = {
@@ -92,6 +103,11 @@ CHANGES = {
     "hybrid-native-tunnel": (HYBRID, {**HYBRID, **TUNNEL}, False),
     "one-family-both": (NO_MODE, DUAL, False),
     "both-one-family": (DUAL, NO_MODE, False),
+    "v6-dsr-snat": (DUAL, {**DUAL, **SNAT}, True),
+    "v6-snat-hybrid-option": ({**DUAL, **SNAT}, {**DUAL, "lb": {"mode": "hybrid", "dispatch": "opt"}}, True),
+    "v6-option-geneve": ({**DUAL, **OPTION}, DUAL, False),
+    "v6-native-tunnel": (DUAL, {**DUAL, **TUNNEL}, False),
+    "v6-masquerade": (DUAL, {**DUAL, **MASQUERADE6}, False),
     "masquerade": (NO_MODE, MASQUERADE, False),
     "no-masquerade": (MASQUERADE, NO_MODE, False),
 }
@@ -102,8 +118,11 @@ def test_another_mode_keeps_what_can_go_on(lab_in_some_mode: Topology, change: s
     """Every connection whose ends see no difference answers after the change, and the old entry is the one it uses."""
     lab = lab_in_some_mode
     before, after, breaks_dsr = CHANGES[change]
+    both = before.get("ipv6") and after.get("ipv6")
     chosen = [
-        connection for connection in CONNECTIONS if not breaks_dsr or connection != ("client", ("172.190.0.17", 80))
+        connection
+        for connection in (*CONNECTIONS, *(CONNECTIONS6 if both else ()))
+        if not (breaks_dsr and connection in ON_THE_WAY)
     ]
     change_to(lab, before)
     with ExitStack() as stack:
@@ -122,9 +141,13 @@ def test_another_mode_keeps_what_can_go_on(lab_in_some_mode: Topology, change: s
 def _entries(lab: Topology, ports: set[int]) -> set[tuple[str, bytes]]:
     """Keys of TCP entries of connections from these ports, with their node."""
     found = set()
-    for node in lab.nodes:
-        with Map.open_pinned(datapaths.pin_dir(lab, node.name) / CT4_TCP, read_only=True) as table:
-            found |= {(node.name, key) for key, _ in table.items() if decode_key(key)[0].src_port in ports}
+    tables = [
+        (node.name, datapaths.pin_dir(lab, node.name) / name) for node in lab.nodes for name in (CT4_TCP, CT6_TCP)
+    ]
+    for node, path in tables:
+        if path.exists():
+            with Map.open_pinned(path, read_only=True) as table:
+                found |= {(node, key) for key, _ in table.items() if decode_key(key)[0].src_port in ports}
     return found
 
 

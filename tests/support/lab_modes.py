@@ -36,6 +36,9 @@ MODES: dict[str, dict[str, Any]] = {
     "masquerade": {"masquerade": True, "native-routing-cidr": _CLUSTER, "lb": {"mode": "snat"}},
     "dual": {"ipv6": True},
     "dual-snat": {"ipv6": True, "lb": {"mode": "snat"}},
+    "dual-option": {"ipv6": True, "lb": {"dispatch": "opt"}},
+    "dual-hybrid": {"ipv6": True, "lb": {"mode": "hybrid", "dispatch": "opt"}},
+    "dual-tunnel": {"ipv6": True, "routing": "tunnel", "lb": {"mode": "snat"}},
     "dual-masquerade": {"ipv6": True, "masquerade": True, "native-routing-cidr": _CLUSTER},
 }
 
