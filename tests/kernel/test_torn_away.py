@@ -34,7 +34,7 @@ def loaded(tmp_path: Path) -> Iterator[TestNode]:
 
 def ping(node: TestNode, to: str) -> None:
     """From the second pod, one packet, whatever becomes of it."""
-    command = ("ip", "netns", "exec", node.pod(2), "ping", "-c1", "-W1", to)
+    command = ("ip", "netns", "exec", node.pod(2), "ping", "-c1", to)
     subprocess.run(command, check=False, capture_output=True)
 
 
