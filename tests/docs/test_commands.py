@@ -13,7 +13,8 @@ import typer
 from ctctl.cli.cluster import command_of
 
 ROOT = Path(__file__).parents[2]
-_SHOWN = re.compile(r"^(?: {4,}|\$ )(ctctl .*)")
+#: Help texts, which are on a page too, are indented by two.
+_SHOWN = re.compile(r"^(?: {2,}|\$ )(ctctl .*)")
 #: What a shell does with the rest of a line, and placeholders of a page.
 _END = re.compile(r"[|&;<>]+")
 
