@@ -42,7 +42,7 @@ def opened(where: Opens, *, pages: bool = False) -> Iterator[Source]:
 
     ``pages``: what is printed inside goes through the pager, on a terminal.
     """
-    from ctctl.tables.sources.allowance import shared
+    from ctctl.config.allowance import shared
 
     # Names are read inside, and so is what a source is compared with.
     with shared(), where.open() as source, shown(source, verbose=where.verbose), paged() if pages else nullcontext():

@@ -35,7 +35,7 @@ def run(
 ) -> None:
     """Print the story of ``paths`` ("-" is stdin). Raises CtctlError, PartialDataError after all that could be read."""
     from ctctl.cli.report import say
-    from ctctl.tables.sources.allowance import shared
+    from ctctl.config.allowance import shared
     from ctctl.trace.show_story import StoryJson, StoryTable
     from ctctl.trace.story_files import story_sources
 
@@ -83,7 +83,7 @@ class _Story:
 
     def events(self, chosen: StoryFilter, stack: ExitStack) -> Iterator[StoryEvent]:
         """Those that are wanted, with the file's node where it says none. One that cannot be read ends its own."""
-        from ctctl.tables.sources.unpack import LimitError
+        from ctctl.config.budget import LimitError
         from ctctl.trace.show_story import InOrder
         from ctctl.trace.story_text import StoryFile
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-import yaml
-
 from ctctl.cluster.libraries import http_library, library
-from ctctl.errors import NotFoundError
+from ctctl.config.yamltree import load_yaml
+from ctctl.errors import ConfigError, NotFoundError
 
 _KINDS: Final = ("clusters", "contexts", "users")
 #: Keys of a cluster or a user that are a file's name.
@@ -65,7 +64,7 @@ class Way:
 def way_to(kubeconfig: str | None, context: str | None) -> Way:
     """The context of that name, or the current one, of a file, or of where kubectl looks.
 
-    Raises NotFoundError, and whatever lightkube and yaml make of a file that is none.
+    Raises NotFoundError, and whatever lightkube makes of a file that is none.
     """
     library_of = library("lightkube.config.kubeconfig").KubeConfig
     paths = _paths(kubeconfig)
@@ -114,7 +113,11 @@ def _merged(paths: Sequence[Path]) -> dict[str, Any]:
     """One file's content of several: of two of a name the first counts."""
     merged: dict[str, Any] = {kind: [] for kind in _KINDS}
     for path in paths:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            documents = load_yaml(path)
+        except ConfigError as error:
+            raise NotFoundError(f"kubeconfig: {error}") from None
+        document = documents[0].plain() if len(documents) == 1 else None
         if not isinstance(document, dict):
             raise NotFoundError(f"kubeconfig: {path} is none")
         for kind in _KINDS:

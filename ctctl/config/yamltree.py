@@ -1,18 +1,21 @@
 """YAML with line numbers: a document as a tree of items that know where they were written.
 
 Scalars keep their text as typed, so that a MAC address or a duration is never taken for one of
-YAML 1.1's sexagesimal numbers. JSON is YAML, so ``kubectl -o json`` reads the same way.
+YAML 1.1's sexagesimal numbers. JSON is YAML, so ``kubectl -o json`` reads the same way. Work is bounded (``budget``)
+before any is done: this module and ``tables/sources/documents.py``, whose elements are paid for, call the parser.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ctctl.config.budget import Budget, LimitError, yaml_work
 from ctctl.errors import ConfigError, NotFoundError
 
 _SCALARS = {
@@ -23,6 +26,8 @@ _SCALARS = {
 }
 _TRUE = frozenset({"true", "yes", "on"})
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: Bytes of a file of YAML: a cluster's objects are a tenth of it.
+_MAX_BYTES = 64 << 20
 #: Items a document may have beyond one a character: only aliases of aliases make more.
 _ALIASED_ITEMS = 10_000
 _WORDS = {"map": "a mapping", "seq": "a list", "null": "nothing", "str": "text", "int": "a number"}
@@ -88,10 +93,14 @@ def parse_float(text: str) -> float | str:
 def load_yaml(path: str | Path) -> list[Item]:
     """All documents of a file that are not empty.
 
-    Raises NotFoundError where there is no such file, ConfigError (unreadable, not YAML, a key twice).
+    Raises NotFoundError where there is no such file, ConfigError (unreadable, too large, not YAML, a key twice).
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as stream:
+            raw = stream.read(_MAX_BYTES + 1)
+        if len(raw) > _MAX_BYTES:
+            raise ConfigError(f"more than {_MAX_BYTES >> 20} MiB: not read", path=str(path))
+        text = raw.decode()
     except UnicodeDecodeError as err:
         raise ConfigError(f"not UTF-8 text: {err.reason} at byte {err.start}", path=str(path)) from err
     except FileNotFoundError:
@@ -103,10 +112,19 @@ def load_yaml(path: str | Path) -> list[Item]:
     return parse_yaml(text, str(path))
 
 
-def parse_yaml(text: str, path: str) -> list[Item]:
-    """All documents in ``text`` that are not empty; ``path`` is what errors call it."""
+def parse_yaml(text: str, path: str, spend: Callable[[int], None] | None = None) -> list[Item]:
+    """All documents in ``text`` that are not empty; ``path`` is what errors call it. Raises ConfigError.
+
+    ``spend`` is told the work before it is done, and may refuse it (LimitError); without it the text itself pays.
+    """
+    if spend is None:
+        _pay(text, path)
+    else:
+        spend(yaml_work(text))
     try:
         nodes = list(yaml.compose_all(text, Loader=_LOADER))
+    except RecursionError:  # only of the parser that is no library in C
+        raise ConfigError("not valid YAML: nested too deeply", path=path) from None
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
         message = f"not valid YAML: {err.problem or err.context}"
@@ -116,6 +134,16 @@ def parse_yaml(text: str, path: str) -> list[Item]:
     tree = _Tree(path, len(text) + _ALIASED_ITEMS)
     documents = [tree.item(node, ()) for node in nodes if node is not None]
     return [item for item in documents if item.kind != "null"]
+
+
+def _pay(text: str, path: str) -> None:
+    """Spend what a text costs of what its bytes pay for, and what any file may take for nothing."""
+    budget = Budget()
+    budget.packed = len(text)
+    try:
+        budget.spend(yaml_work(text))
+    except LimitError:
+        raise ConfigError("more lists and mappings than a file of its size has: not read", path=path) from None
 
 
 class _Tree:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -116,6 +117,12 @@ def _collect_nodes(
 ) -> Iterator[Outcome]:
     moment, evidence = _time_of(spec, source, wanted)
     told = _told(wanted)
+
+    @functools.cache
+    def whose(text: str) -> Set[str | None]:
+        # Asked for each of thousands of nodes: the names of all others must not be looked through for each.
+        return {name for name in source.nodes() if text.startswith(f"{name}: ")}
+
     nodes: list[str | None] = [*source.nodes()]
     if not nodes or any(table.node is None for table in source.tables):
         nodes.append(None)
@@ -137,7 +144,7 @@ def _collect_nodes(
             problem = as_named("; ".join(before.partial)) or None
             yield Outcome(about.source, name, "already there", 0, 0, about.collection, before.collected_at, problem)
             continue
-        yield _collect_node(lake, source, node, about, before)
+        yield _collect_node(lake, source, node, about, before=before, whose=whose)
 
 
 def _told(wanted: Wanted) -> str:
@@ -150,9 +157,16 @@ def _told(wanted: Wanted) -> str:
 
 
 def _collect_node(
-    lake: Lake, source: Source, node: str | None, about: Collection, before: Collection | None = None
+    lake: Lake,
+    source: Source,
+    node: str | None,
+    about: Collection,
+    *,
+    before: Collection | None,
+    whose: Callable[[str], Set[str | None]],
 ) -> Outcome:
-    tables = [table for table in source.tables if table.node == node]
+    """``whose``: the nodes that what is missing of a source is said of; none: of all."""
+    tables = source.tables_without_node() if node is None else source.tables_of(node)
     listings = source.some(node, *LISTED)
     stamp = Stamp(
         about.cluster, about.node, about.collected_at, about.collection, about.boot_id, names_of(source, node)
@@ -167,8 +181,7 @@ def _collect_node(
             for rows in listing_rows(kind, listings, stamp, source.time(node)):
                 file.add(rows)
         parts[kind] = Part(path, file.rows, lake.size(path))
-    others = tuple(f"{other}: " for other in source.nodes() if other != node)
-    problems = tuple([text for text in source.partial if not text.startswith(others)] + listings.problems)
+    problems = (*(text for text in source.partial if whose(text) <= {node}), *listings.problems)
     covers = tuple(sorted({f"{table.family_label}/{table.protocol}" for table in tables}))
     if not parts:
         return Outcome(about.source, about.node, "failed", problem="it shows no table that a lake has")

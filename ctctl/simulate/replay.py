@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctctl.abi import pins
+from ctctl.config.budget import Budget, LimitError
 from ctctl.config.node import NodeFile
 from ctctl.errors import DecodeError, NotFoundError, PartialDataError
 from ctctl.kernel.program import PAGE_ROOM
@@ -28,7 +29,7 @@ from ctctl.simulate.journey import Cluster, own_addresses, with_ifindexes
 from ctctl.simulate.simulator import SimulatedTables, Simulator
 from ctctl.simulate.whatif import StartTable, fill
 from ctctl.tables.sources.stream import EndedEarlyError
-from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
+from ctctl.tables.sources.unpack import Packed, Unpacked, packed_form
 
 if TYPE_CHECKING:
     from ctctl.kernel.program import Program

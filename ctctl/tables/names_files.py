@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ctctl.config.budget import Budget
 from ctctl.errors import ConfigError, DecodeError, NotFoundError, PermissionDenied
 from ctctl.model.tuples import PROTOCOL_NUMBERS
 from ctctl.model.units import decimal
@@ -20,8 +21,7 @@ from ctctl.tables.names_agent import FAMILIES, add_endpoints, add_identities, ad
 from ctctl.tables.names_text import documents_of
 from ctctl.tables.sources import archive
 from ctctl.tables.sources.named import is_wanted
-from ctctl.tables.sources.stream import Prefixed, nothing_spent, yaml_work
-from ctctl.tables.sources.unpack import Budget
+from ctctl.tables.sources.stream import Prefixed, nothing_spent
 
 #: Bytes of one document.
 MAX_DOCUMENT = 64 << 20
@@ -133,9 +133,8 @@ def _documents(text: str, spend: Callable[[int], None] = nothing_spent) -> Itera
 
     if _too_deep(text):
         return
-    spend(yaml_work(text))
     try:
-        documents = parse_yaml(text, "")
+        documents = parse_yaml(text, "", spend)
     except ConfigError:
         return
     for item in documents:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ctctl.config.allowance import shared
 from ctctl.errors import NotFoundError
 from ctctl.model.suggest import unknown_name
 from ctctl.node.find import node_directories
 from ctctl.out.fetched import as_named, is_fetched
 from ctctl.tables.names import SourceNames
 from ctctl.tables.sources import open as one
-from ctctl.tables.sources.allowance import shared
 from ctctl.tables.sources.base import Source, SourceOptions
 
 

@@ -14,12 +14,13 @@ from io import SEEK_END
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Protocol
 
+from ctctl.config.budget import Budget, LimitError
 from ctctl.errors import DecodeError, NotFoundError, PermissionDenied
 from ctctl.tables.sources import archive
 from ctctl.tables.sources.members import folder_of, node_of, word_of
 from ctctl.tables.sources.packet_log import is_packet_log
 from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
-from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
+from ctctl.tables.sources.unpack import Packed, Unpacked, packed_form
 from ctctl.trace.story_text import NO_EVENT
 
 #: What reading a line costs (see ``Budget``): less than it does, so that a log that packs thirty to one is read whole.

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from ctctl.config import budget
+from ctctl.config.budget import Budget
 from ctctl.errors import CtctlError
-from ctctl.tables.sources import archive, unpack
+from ctctl.tables.sources import archive
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.stream import MAX_LINE, Prefixed
-from ctctl.tables.sources.unpack import Budget
 from tests.support import hostile
 from tests.support.children import run_ctctl
 from tests.support.cost import MEMORY_BYTES, cost_of, is_soon
@@ -62,8 +63,8 @@ def test_work_ends_with_the_bytes_that_pay_for_it(folder: Path, monkeypatch: pyt
     """By count, not by time: a file may cost so much for itself and so much for each of its bytes."""
     # Whatever the prices are: with low ones more files reach them, and sooner.
     free, a_byte = 20_000, 1
-    monkeypatch.setattr(unpack, "FREE_WORK", free)
-    monkeypatch.setattr(unpack, "WORK_A_BYTE", a_byte)
+    monkeypatch.setattr(budget, "FREE_WORK", free)
+    monkeypatch.setattr(budget, "WORK_A_BYTE", a_byte)
     for name in _FILES:
         if not name.endswith((".gz", ".xz", ".zip", ".bz2")):
             continue

@@ -26,6 +26,7 @@ TESTS = tuple(
     f"tests/{name}.py"
     for name in (
         "kernel/test_loader", "kernel/test_loader_tunnel", "kernel/test_loader_update", "kernel/test_loader_v6",
+        "kernel/test_torn_away",
         "kernel/test_xdp", "kernel/test_xdp_tunnel", "kernel/test_tunnel_errors",
         "kernel/test_without_tcx", "kernel/test_attach", "kernel/test_map", "kernel/test_map_types",
         "kernel/test_gc_programs", "kernel/test_gc_engines", "kernel/test_gc_reuse", "kernel/test_gc_refused",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import random
 import tarfile
@@ -12,27 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ctctl.cli.groups import SourceArgs
 from ctctl.cli.report import opened
+from ctctl.config import budget
+from ctctl.config.allowance import allowance, shared
+from ctctl.config.budget import FREE_WORK, OWN_FREE_WORK, SMALL, WORK_A_BYTE, WORK_A_BYTE_BEYOND, Budget, LimitError
+from ctctl.config.yamltree import parse_yaml
+from ctctl.errors import ConfigError
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names import book_of
 from ctctl.tables.names_files import add_file
 from ctctl.tables.open import open_source
-from ctctl.tables.sources import unpack
-from ctctl.tables.sources.allowance import allowance, shared
 from ctctl.tables.sources.archive import Walk
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
-from ctctl.tables.sources.unpack import (
-    FREE_WORK,
-    OWN_FREE_WORK,
-    SMALL,
-    WORK_A_BYTE,
-    WORK_A_BYTE_BEYOND,
-    Budget,
-    LimitError,
-)
 from tests.support import honest
 from tests.support.children import run_ctctl
 from tests.support.hostile import lines
@@ -98,9 +94,9 @@ def test_several_files_take_little_more_than_one(tmp_path: Path, monkeypatch: py
         spent.append(budget)
 
     monkeypatch.setattr(Budget, "__init__", noted)
-    monkeypatch.setattr(unpack, "FREE_WORK", 20_000)
-    monkeypatch.setattr(unpack, "OWN_FREE_WORK", 1000)
-    monkeypatch.setattr(unpack, "WORK_A_BYTE", 1)
+    monkeypatch.setattr(budget, "FREE_WORK", 20_000)
+    monkeypatch.setattr(budget, "OWN_FREE_WORK", 1000)
+    monkeypatch.setattr(budget, "WORK_A_BYTE", 1)
     whole = tmp_path / "ct.txt"
     whole.write_bytes(lines("ct", 3))
     bad = [hostile(tmp_path / f"{name}.gz") for name in "abcdef"]
@@ -118,8 +114,8 @@ def test_names_that_were_left_unread_are_said(tmp_path: Path, monkeypatch: pytes
     folder.mkdir()
     (folder / "pods.yaml").write_text("items:\n" + pod)
     (folder / "services.yaml").write_text("items:\n" + pod * 5000)
-    monkeypatch.setattr(unpack, "FREE_WORK", 1000)
-    monkeypatch.setattr(unpack, "WORK_A_BYTE", 0)
+    monkeypatch.setattr(budget, "FREE_WORK", 1000)
+    monkeypatch.setattr(budget, "WORK_A_BYTE", 0)
     told = add_file(NameBook(), folder)
     assert len(told) == 1
     assert told[0].startswith(f"--names {folder}: it repeats itself")
@@ -174,8 +170,8 @@ def yaml_of(key: dict[str, object], value: dict[str, int]) -> str:
 
 def test_a_large_listing_is_paid_for_by_its_bytes_however_well_it_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     """YAML packs to a twentieth: what is read in passes must not look as if it only repeated itself."""
-    monkeypatch.setattr(unpack, "FREE_WORK", 2 << 14)  # what is read before the passes begin, and no more
-    monkeypatch.setattr(unpack, "OWN_FREE_WORK", 2 << 14)
+    monkeypatch.setattr(budget, "FREE_WORK", 2 << 14)  # what is read before the passes begin, and no more
+    monkeypatch.setattr(budget, "OWN_FREE_WORK", 2 << 14)
     rng, count = random.Random(61), 2500
     packed = lzma.compress("".join(yaml_of(*entry(rng)) for _ in range(count)).encode())
     dump = Dump()
@@ -259,3 +255,45 @@ def test_a_small_file_may_take_less_for_each_byte_than_a_large_one() -> None:
     budget.spend(budget.room)
     with pytest.raises(LimitError):
         budget.spend(1)
+
+
+#: Lists in lists, each of them two characters.
+DASHES = "kind: Pod\nitems:\n" + ("- " * 60 + "a\n") * 2400
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("load", "--dry-run", "-f", "FILE"),
+        ("apply", "--dry-run", "-f", "FILE"),
+        ("trace", "--scenario", "FILE"),
+        ("trace", "--simulate", "tcp 10.1.1.2:4 > 10.0.0.1:80", "-f", "FILE"),
+        ("gc", "simulate", "FILE"),
+        ("sizing", "FILE"),
+        ("cluster", "nodes", "--kubeconfig", "FILE"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_of_yaml_is_refused_before_it_is_parsed(words: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "dashes.yaml"
+    path.write_text(DASHES)
+    done = run_ctctl(*(str(path) if word == "FILE" else word for word in words))
+    assert done.returncode in (1, 2)
+    assert "more lists and mappings than a file of its size has: not read" in done.stderr
+    assert str(path) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_cluster_s_objects_pay_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kubectl writes them, in blocks and in one line: nothing is taken of what is free."""
+    monkeypatch.setattr(budget, "FREE_WORK", 0)
+    monkeypatch.setattr(budget, "OWN_FREE_WORK", 0)
+    port = {"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}
+    spec = {"clusterIP": "10.96.0.10", "ports": [port], "selector": {"app": "web"}, "type": "ClusterIP"}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "a"}, "spec": spec}
+    listed = {"apiVersion": "v1", "kind": "List", "items": [service] * 300}
+    for text in (yaml.safe_dump(listed), json.dumps(listed), json.dumps(listed, indent=4)):
+        (read,) = parse_yaml(text, "objects.yaml")
+        assert len(read.plain()["items"]) == 300
+    with pytest.raises(ConfigError, match="more lists and mappings"):
+        parse_yaml(DASHES, "dashes.yaml")

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctctl.config.budget import Budget
 from ctctl.errors import CtctlError
 from ctctl.tables.sources.bare import Bare, quotes_off
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dress import QUOTE
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.stream import Lines, nothing_spent
-from ctctl.tables.sources.unpack import Budget, Packed, Unpacked
+from ctctl.tables.sources.unpack import Packed, Unpacked
 from tests.support.children import run_ctctl
 from tests.unit.test_stream_lines import Broken, Pieces, all_of
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from ctctl.config import budget
 from ctctl.errors import CtctlError, DecodeError
-from ctctl.tables.sources import archive, unpack
+from ctctl.tables.sources import archive
 from ctctl.tables.sources.base import Source, SourceOptions
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot_head import MAGIC
@@ -159,7 +160,7 @@ class _Zeros:
 
 
 def test_an_archive_that_unpacks_to_too_much_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpack, "FREE_BYTES", 4 << 20)
+    monkeypatch.setattr(budget, "FREE_BYTES", 4 << 20)
     with pytest.raises(DecodeError, match="unpacks to more than"):
         read(bomb(tmp_path / "bomb.tar.gz", 32))
     path = tmp_path / "bomb.zip"

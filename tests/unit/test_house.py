@@ -207,3 +207,24 @@ def test_what_changed_is_named_as_the_changelog_takes_it() -> None:
     """Of another name it would stand there with the name behind it, as if that were an issue's number."""
     named = re.compile(r"(\d+|\+[a-z0-9-]+)\.(added|changed|fixed|security)\.md|README\.md")
     assert [path.name for path in (ROOT / "changes").iterdir() if not named.fullmatch(path.name)] == []
+
+
+def calls_of(path: Path, module: str) -> set[str]:
+    """What a module's own text asks of another by its name."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == module
+    }
+
+
+def test_yaml_is_parsed_where_its_work_is_bounded() -> None:
+    """Little YAML may take minutes: every file of a user's goes through one door, which asks who pays."""
+    parsers = re.compile(r".*load|compose|parse|scan|.*Loader|load_all|.*_all")
+    callers = {
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "ctctl").rglob("*.py"))
+        if any(map(parsers.fullmatch, calls_of(path, "yaml")))
+        or re.search(r"from yaml\b.*import|import yaml\..* as|import yaml as", path.read_text())
+    }
+    assert callers == {"ctctl/config/yamltree.py", "ctctl/tables/sources/documents.py"}

@@ -92,20 +92,30 @@ _NARROW = frozenset(
 _DIRECTIONS = ("OUT", "IN", "SVC")
 
 
+_loaded: dict[tuple[str, ...], ModuleType] = {}
+
+
 def pyarrow(*modules: str) -> ModuleType:
     """The library (with these modules of it loaded). Raises UnsupportedError that says how to get it."""
+    if (loaded := _loaded.get(modules)) is not None:  # asked for each column of each table of each node
+        return loaded
     # Read as it is loaded, and the only way to tell its writer too: its own memory keeps 30 MB that were given back.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         for name in modules:
             importlib.import_module(f"pyarrow.{name}")
-        return importlib.import_module("pyarrow")
+        return _loaded.setdefault(modules, importlib.import_module("pyarrow"))
     except ImportError:
         raise MissingLibraryError("Parquet and lakes need pyarrow", "fleet") from None
 
 
 def schema_of(columns: Mapping[str, str]) -> Any:
     """The Arrow schema of columns as ``CT_COLUMNS`` has them. Raises UnsupportedError."""
+    return _schema_of(tuple(columns.items()))
+
+
+@functools.cache
+def _schema_of(columns: tuple[tuple[str, str], ...]) -> Any:
     pa = pyarrow()
     types = {
         "word": pa.dictionary(pa.int32(), pa.string()),
@@ -116,7 +126,7 @@ def schema_of(columns: Mapping[str, str]) -> Any:
         "uint64": pa.uint64(),
         _TIME: pa.timestamp("us", "UTC"),
     }
-    return pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    return pa.schema([(name, types[kind]) for name, kind in columns])
 
 
 @dataclass(frozen=True, slots=True)

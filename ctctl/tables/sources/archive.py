@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from ctctl.config.budget import YAML_WORK, Budget, LimitError, yaml_work
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.out.text import safe
 from ctctl.tables.sources.agent_text import made_by_name
@@ -20,8 +21,8 @@ from ctctl.tables.sources.content import NoListingError, read_content
 from ctctl.tables.sources.dump import Dump
 from ctctl.tables.sources.members import Dumps, Members, node_of
 from ctctl.tables.sources.named import MAX_OWN, MAX_OWN_FILE, is_wanted
-from ctctl.tables.sources.stream import YAML_WORK, EndedEarlyError, Prefixed, Reader, yaml_work
-from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked, packed_form
+from ctctl.tables.sources.stream import EndedEarlyError, Prefixed, Reader
+from ctctl.tables.sources.unpack import Packed, Unpacked, packed_form
 from ctctl.tables.sources.zipped import directory, local_members, member, spooled
 
 __all__ = ["MAX_DEPTH", "MAX_MEMBERS", "Walk", "is_archive", "node_of", "read_archive", "read_folder"]
@@ -33,8 +34,8 @@ _MAX_SAID = 20
 #: of a member's name
 _LONGEST_NAME = 1000
 #: What a file costs of the budget, be it empty: its headers, its dump. What a node costs beside that: every command
-#: asks each of its tables and listings, a report a dozen times, however little is in them.
-_MEMBER_WORK, _NODE_WORK = 550, 1500
+#: asks each of its tables and listings, a report a dozen times, and a lake gets files of it, however little is in them.
+_MEMBER_WORK, _NODE_WORK = 600, 2800
 #: And each folder on its way, which may say whose it is.
 _FOLDER_WORK = 4
 _CHUNK = 1 << 18

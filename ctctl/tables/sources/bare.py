@@ -56,10 +56,11 @@ def quotes_off(spend: Callable[[int], None]) -> Callable[[bytes], bytes]:
         first = _QUOTE.search(text)
         if first is None:
             return lines
-        spend(len(lines) >> 4)
+        spend(len(lines) >> 7)  # of the same marks in front of each line it is a copy, and no more
         usual = first[0] if first[0] in _USUAL else b""
         bare = text.replace(usual, b"\n") if usual else text
         if not usual or _QUOTED.search(bare) is not None:
+            spend(len(lines) >> 4)
             bare = _QUOTE.sub(b"\n", text)
         if any(mark in bare for mark in _ENDS):
             spend(_BOX_WORK * lines.count(b"\n"))

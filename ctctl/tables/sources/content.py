@@ -57,6 +57,8 @@ MAX_DOCUMENTS = 2000
 _OTHER_VERSION = "of another version than those before, so of another node: give each a file"
 #: What a line of no record costs beside being read, and one whose columns stand two blanks apart.
 _OTHER_WORK, _SQUEEZED_WORK = 40, 40
+#: What a table's head costs beside that, where a table of another kind may have been before.
+_HEADER_WORK = 40
 #: What it costs to look at a line of a log of objects for what was said.
 _SAID_WORK = 20
 #: Errors below listings that are said each.
@@ -540,6 +542,7 @@ class _Mixed:
         self._spaced, self._after_blank = self._spaced and not self._head, False
         self._head = head_of(line) is not None
         if self._is_header(line):
+            self.lines.spend(_HEADER_WORK)
             return
         if (nothing := _NOTHING.fullmatch(line)) is not None and (nothing[1] is not None or "metrics" in self.hint):
             kind = "policy" if nothing[1] is not None else "counters"

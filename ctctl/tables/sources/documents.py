@@ -9,18 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
+from ctctl.config.budget import yaml_work
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.gaps import MAX_MARK, is_left_out
 from ctctl.tables.sources.regular import Sample
-from ctctl.tables.sources.stream import (
-    CHUNK,
-    EndedEarlyError,
-    Lines,
-    Reader,
-    Unquoted,
-    text_of,
-    yaml_work,
-)
+from ctctl.tables.sources.stream import CHUNK, EndedEarlyError, Lines, Reader, Unquoted, text_of
 
 _Decoded = TypeVar("_Decoded")
 

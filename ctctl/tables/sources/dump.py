@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 #: Records of one dump at most: 94 bytes each, so that a hostile one cannot take all memory.
 MAX_RECORDS = 8_000_000
 #: Machines that one file may have listings of, how long their names are, and what each costs.
-MAX_HOSTS, MAX_NAME, HOST_WORK = 500, 253, 2500
+MAX_HOSTS, MAX_NAME, HOST_WORK = 500, 253, 4000
 #: What a record costs that was recognised and is none.
-_LOSS_WORK = 40
+_LOSS_WORK = 60
 _BATCH = 16384
 #: so many records and more are merged in one pass
 _MANY = 4096

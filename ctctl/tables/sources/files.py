@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from ctctl.config.budget import Budget, LimitError
 from ctctl.errors import DecodeError, NotFoundError, NothingReadError, PermissionDenied
 from ctctl.model.suggest import unknown_name
 from ctctl.tables.sources import archive, moments, snapshot
@@ -25,7 +26,7 @@ from ctctl.tables.sources.options import apply_options
 from ctctl.tables.sources.packet_log import INSTEAD, is_packet_log
 from ctctl.tables.sources.stream import Prefixed
 from ctctl.tables.sources.timing import few, tables_of
-from ctctl.tables.sources.unpack import Budget, LimitError, Packed
+from ctctl.tables.sources.unpack import Packed
 
 _HEAD = 512
 #: How a table of ``ct list`` starts.

@@ -29,7 +29,9 @@ def _form() -> Form:
         form.literal(" related")
     form.literal(" XLATE_").word("xlate", _XLATES).same("xlate", "direction")
     form.literal(" ").address("to", port=True).same("to_family", "src_family")
-    form.literal(" Created=").signed("age").literal("sec ago")
+    form.literal(" Created=").signed("age").literal("sec")
+    with form.maybe("ago"):
+        form.literal(" ago")
     with form.maybe("shows_ct"):
         form.literal(" NeedsCT=").decimal("needs_ct", 8)
     return form.end()
@@ -38,6 +40,7 @@ def _form() -> Form:
 class NatRuns(FormRuns[Dump]):
     """Rows of an SNAT listing."""
 
+    work = 20  # bytes beside each other, of which a lake makes objects later
     form = staticmethod(_form)
 
     def add_rows(self, rows: NDArray[Any]) -> None:

@@ -33,7 +33,8 @@ class Listing(Protocol):
 class FormRuns(ABC, Generic[_Into]):
     """A ``Listing`` whose lines all have one form. ``into`` is what takes what is read."""
 
-    work = 14
+    #: a row is an object, and a cell or more of a report or a lake
+    work = 24
     #: makes it, or has it already
     form: Callable[[], Form]
 

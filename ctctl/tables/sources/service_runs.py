@@ -67,7 +67,7 @@ def _protocol(form: Form, name: str) -> None:
 class _FrontendRuns(PairRuns):
     """Rows of which the left column is a frontend's."""
 
-    work = 24
+    work = 32
 
     def add_rows(self, rows: NDArray[Any]) -> None:
         """Rows of such lines."""
@@ -212,7 +212,7 @@ def _dumped_backend() -> Form:
 class MapsRuns:
     """A ``passes.Listing`` of slots or backends. ``dump`` takes what is read."""
 
-    work = 24
+    work = 32
 
     def __init__(self, dump: Dump) -> None:
         self._dump = dump

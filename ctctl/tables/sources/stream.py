@@ -13,10 +13,8 @@ from ctctl.tables.sources import mailed
 from ctctl.tables.sources.bare import Bare, quotes_off
 from ctctl.tables.sources.dress import MARKS, QUOTE, as_printed, unwrapped
 
-#: What a line costs of a budget's work, whatever it is, and a byte of YAML; sixteen bytes of anything cost one.
-LINE_WORK, YAML_WORK = 16, 1
-#: And a node of YAML, where it is made into a tree.
-_NODE_WORK = 8
+#: What a line costs of a budget's work, whatever it is; sixteen bytes of anything cost one.
+LINE_WORK = 16
 #: And one with characters that no program writes.
 _DRESSED_WORK = 16
 #: Lines are looked at for one that is as its program printed it up to this length.
@@ -29,12 +27,6 @@ _HEAD = 1 << 12
 CHUNK = 1 << 18
 #: A return with text behind it ends a line too: old files, and what a terminal's recording has.
 _RETURN = re.compile(rb"(?<!\r)\r++(?=[^\r\n])")
-
-
-def yaml_work(text: str) -> int:
-    """What YAML costs that is made into a tree: by its bytes, or its nodes, of which some stand in few bytes."""
-    nodes = sum(map(text.count, (",", "[", "{", ":", ": ", ":\n", "? "))) + 3 * text.count("- ")
-    return max(len(text) * YAML_WORK, _NODE_WORK * nodes)
 
 
 class Reader(Protocol):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from ctctl.config.budget import YAML_WORK
 from ctctl.tables.sources.json_forms import Path, Place
 from ctctl.tables.sources.regular import MAX_ELEMENT, Form
-from ctctl.tables.sources.stream import LINE_WORK, YAML_WORK
+from ctctl.tables.sources.stream import LINE_WORK
 
 _LINE = re.compile(r"((?:- | )*)([A-Za-z_][A-Za-z0-9_]*):(?: (\S+))?")
 _ITEM = re.compile(r"( *- )([A-Za-z0-9][A-Za-z0-9_.-]*)")

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from ctctl.config.budget import Budget, LimitError
 from ctctl.errors import DecodeError
 from ctctl.tables.sources.stream import EndedEarlyError, Reader
-from ctctl.tables.sources.unpack import Budget, LimitError, Packed, Unpacked
+from ctctl.tables.sources.unpack import Packed, Unpacked
 
 #: A zip must be seekable; one from a stream is kept in a temporary file up to this size.
 MAX_SPOOLED = 1 << 30
