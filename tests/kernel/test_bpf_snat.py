@@ -22,6 +22,7 @@ from tests.support.datapath import (
     NOW,
     POD,
     REMOTE,
+    dual_stack,
     entries,
     forget,
     node_file,
@@ -158,6 +159,18 @@ def test_no_free_port_is_counted_and_said(node: Simulator) -> None:
     assert refused.event is not None
     assert refused.event.lookups[-1].why & Why.SNAT_EXHAUSTED
     assert per_cpu_sum(node.maps["ctctl_stats"], CtctlStat.STAT_SNAT_EXHAUSTED) - before == 150 - 127 + 1
+
+
+def test_no_free_port_of_ipv6_is_counted_and_said() -> None:
+    masquerade = {**MODES, "native-routing-cidr": ["10.64.0.0/16", "fd00::/16"]}
+    with simulated_whole(dual_stack(masquerade)) as node:
+        for number in range(150):
+            last = send(node, "to_netdev", f"udp [fd00:64::36]:{1000 + number} > [2001:db8::9]:53", random=0)
+        assert len([*node.maps["cilium_snat_v6_external"].items()]) == 2 * 127
+        assert (last.verdict, last.reason) == (Verdict.DROP, "nat_no_mapping")
+        assert last.event is not None
+        assert last.event.lookups[-1].why & Why.SNAT_EXHAUSTED
+        assert per_cpu_sum(node.maps["ctctl_stats"], CtctlStat.STAT_SNAT_EXHAUSTED) == 150 - 127
 
 
 def test_the_node_keeps_the_ports_of_its_own_flows(node: Simulator) -> None:

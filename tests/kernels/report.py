@@ -6,6 +6,7 @@ python -m tests.kernels.report build/kernels
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -109,8 +110,8 @@ def since(found: dict[str, Outcome], before: str = "", folder: Path = FIGURES) -
     Programs that are newer than that have the figures that are committed, where these boots have none.
     """
     kernels = list(found)
-    lines = [SINCE, SINCE_TEXT, _table(["", *(f"{release} ({name})" for name, (release, _) in found.items())],
-             _results(found))]  # fmt: skip
+    head = ["", *(f"{release} ({name})" for name, (release, _) in found.items())]
+    lines = [SINCE, SINCE_TEXT, *_commit(), _table(head, _results(found))]
     newer = {row[0] for row in _figures(found) if f"\n| {row[0]} |" not in before}
     measured = [row[0] for row in _figures(found) if set(row[1:]) != {_NOT_MEASURED}]
     told = [row for row in _figures(found, folder) if row[0] in newer.union(measured)]
@@ -119,6 +120,17 @@ def since(found: dict[str, Outcome], before: str = "", folder: Path = FIGURES) -
     lines += ["\n### Left out, and why\n", *_skipped(found)]
     lines += ["\n### What failed of it\n", *_failed(found)]
     return "\n".join(lines) + "\n"
+
+
+def _commit() -> list[str]:
+    """Which commit's programs these are: of others nothing is counted (``record.read``). Of changed ones no commit."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words, "--", "bpf"], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    said = git("log", "-1", "--format=%h of %cs") if not git("status", "--porcelain") else ""
+    return [f"They are the programs of commit {said}, the last that changed any.\n"] * bool(said)
 
 
 def _ran(found: dict[str, Outcome]) -> list[str]:
