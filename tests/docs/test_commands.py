@@ -13,8 +13,9 @@ import typer
 from ctctl.cli.cluster import command_of
 
 ROOT = Path(__file__).parents[2]
-#: Help texts, which are on a page too, are indented by two.
-_SHOWN = re.compile(r"^(?: {2,}|\$ )(ctctl .*)")
+_SHOWN = re.compile(r"^(?: {4,}|\$ )(ctctl .*)")
+#: In a help text, which is on a page too.
+_HELP = re.compile(r"^ {2,}(ctctl .*)")
 #: What a shell does with the rest of a line, and placeholders of a page.
 _END = re.compile(r"[|&;<>]+")
 
@@ -23,7 +24,7 @@ def commands(shown: re.Pattern[str] = _SHOWN) -> Iterator[tuple[str, list[str]]]
     """Where it is shown, and its words without the first."""
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-            if found := shown.match(line):
+            if found := (_HELP if shown is _SHOWN and page.name == "cli.md" else shown).match(line):
                 # A remark stands behind a command, two blanks or a # apart.
                 text = re.split(r"\s{2,}|\s#\s", found[1].removesuffix("\\"))[0]
                 yield f"{page.relative_to(ROOT)}:{number}", list(_words(text))
