@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 #: what memory is taken for, 70 bytes for an entry that is sorted. A usual node's table is sorted as a whole.
 CHUNK: Final = 1 << 19
 ROW_GROUP: Final = 1 << 16
+#: Rows that are not worth compressing.
+_FEW_ROWS: Final = 256
 _TIME = "timestamp"
 
 #: Column name to kind, in the order of the file. ``word``: text with few values.
@@ -383,38 +385,51 @@ class _Rows:
 
 
 class ParquetFile:
-    """A Parquet file of these columns, written a table at a time: zstd, dictionaries, groups of rows."""
+    """A Parquet file of these columns, written a table at a time: zstd, dictionaries, groups of rows.
+
+    Where the first table has few rows nothing is compressed: it would take longer than all else of such a file, one of
+    each of a thousand small nodes, and save nothing.
+    """
 
     def __init__(self, columns: Mapping[str, str], stream: BinaryIO | Any) -> None:
-        parquet = pyarrow("parquet").parquet
-        coded = [name for name in columns if name not in _DIVERSE | _NARROW]
-        narrow = [name for name in columns if name in _NARROW]
-        self._writer = parquet.ParquetWriter(
-            stream,
-            schema_of(columns),
-            compression={name: "zstd" if name in coded else "none" for name in columns},
-            compression_level=dict.fromkeys(coded, 1),
-            use_dictionary=coded,
-            column_encoding=dict.fromkeys(narrow, "DELTA_BINARY_PACKED"),
-            store_schema=False,
-            write_statistics=True,
-            # A group's column is a page, made at once: each page and each step costs as much as thousands of rows.
-            write_batch_size=ROW_GROUP,
-        )
+        self._columns = columns
+        self._stream = stream
+        self._writer: Any = None
         self.rows = 0
+
+    def _begun(self, rows: int) -> Any:
+        """The library's writer, made when the number of the first rows is known."""
+        if self._writer is None:
+            coded = [name for name in self._columns if name not in _DIVERSE | _NARROW]
+            narrow = [name for name in self._columns if name in _NARROW]
+            packed = coded if rows > _FEW_ROWS else []
+            self._writer = pyarrow("parquet").parquet.ParquetWriter(
+                self._stream,
+                schema_of(self._columns),
+                compression={name: "zstd" if name in packed else "none" for name in self._columns},
+                compression_level=dict.fromkeys(packed, 1) or None,
+                use_dictionary=coded,
+                column_encoding=dict.fromkeys(narrow, "DELTA_BINARY_PACKED"),
+                store_schema=False,
+                write_statistics=True,
+                # A group's column is a page, made at once: each page and each step costs as much as thousands of rows.
+                write_batch_size=ROW_GROUP,
+            )
+        return self._writer
 
     def add(self, table: Any) -> None:
         """Write the rows of an Arrow table."""
-        self._writer.write_table(table, ROW_GROUP)
+        self._begun(table.num_rows).write_table(table, ROW_GROUP)
         self.rows += table.num_rows
 
     def close(self) -> None:
         """Write the end; before it the file is none."""
-        self._writer.close()
+        self._begun(0).close()
 
     def give_up(self) -> None:
         """Leave the file without an end: the library else writes one when the object goes, wherever that fails."""
-        self._writer.is_open = False
+        if self._writer is not None:
+            self._writer.is_open = False
 
 
 def write_parquet(tables: list[CtTable], batches: Any, stream: BinaryIO, stamp: Stamp | None = None) -> int:
