@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from ctctl.abi import pins
-from ctctl.doctor import checks_clock, checks_flows, checks_gc, checks_nat, checks_services
+from ctctl.doctor import checks_clock, checks_flows, checks_gc, checks_nat, checks_node, checks_services
 from ctctl.doctor.facts import Facts, gather
 from ctctl.doctor.finding import HERE, Diagnosis, Finding, Severity, Where
 from ctctl.out.text import shell_word
@@ -33,6 +33,10 @@ def _live(facts: Facts) -> str | None:
 
 def _counters(facts: Facts) -> str | None:
     return None if facts.stats else "needs the counters of a datapath of ctctl"
+
+
+def _own(facts: Facts) -> str | None:
+    return None if facts.programs else "needs a node that ctctl loaded"
 
 
 def _machine(facts: Facts) -> str | None:
@@ -111,6 +115,7 @@ class Check:
 
 
 CHECKS = (
+    Check("programs", checks_node.programs, (_own,)),
     Check("time-namespace", checks_clock.namespace, (_machine,)),
     Check("clock-mismatch", checks_clock.clock, (_ct, _now), essential=True),
     Check("pressure", checks_gc.pressure, (_ct, checks_gc.no_capacity), _unsized, essential=True),

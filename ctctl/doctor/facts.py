@@ -23,6 +23,8 @@ from ctctl.kernel.map import Map
 from ctctl.model.identity import HOST as HOST_IDENTITY
 from ctctl.model.tuples import Address
 from ctctl.node.counters import create_errnos, hook_counters, stats
+from ctctl.node.paths import NodePaths
+from ctctl.node.status import ProgramStatus, node_status
 from ctctl.tables.snat_ports import PortRange, range_of
 from ctctl.tables.snat_use import SnatUse
 from ctctl.tables.sources.base import CtTable, Source
@@ -78,6 +80,8 @@ class Facts:
     where: Where = HERE
     foreign: bool = False
     live: bool = False
+    #: the hooks of a node that ctctl loaded; None: it is none
+    programs: tuple[ProgramStatus, ...] | None = None
     stats: dict[str, int] = field(default_factory=dict)
     drops: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     create_errnos: list[int] = field(default_factory=list)
@@ -203,6 +207,9 @@ def gather(
         # What the kernel's programs know nothing of: entries are in the machine's own clock.
         facts.clock_offset_s = monotonic_offset_ns() // 1_000_000_000
     if directory is not None:
+        paths = NodePaths.at(directory)
+        if paths is not None and not home.foreign:
+            facts.programs = node_status(paths).programs
         facts.stats, facts.drops = stats(directory), hook_counters(directory)
         facts.create_errnos = create_errnos(directory)
         facts.table_bytes = {path.name: size for path in sorted(directory.iterdir()) if (size := _memory(path))}

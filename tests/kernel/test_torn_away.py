@@ -65,9 +65,13 @@ def test_interfaces_go_while_commands_run(loaded: TestNode, tmp_path: Path) -> N
         (told,) = json.loads(run_ctctl("status", *node, "-o", "json").stdout)["nodes"]
         gone = [f"{way} of lxc1: interface lxc1 is gone" for way in ("from_container", "to_container")]
         assert told["problems"] == gone
-        for command in (("ct", "list"), ("ct", "stats"), ("doctor",), ("gc", "--dry-run")):
+        for command in (("ct", "list"), ("ct", "stats"), ("gc", "--dry-run")):
             done = run_ctctl(*command, *node)
             assert done.returncode == 0, done.stderr
+        found = json.loads(run_ctctl("doctor", *node, "-o", "json").stdout)["findings"]
+        assert [(one["check"], one["severity"], one["evidence"]["hooks"]) for one in found] == [
+            ("programs", "warning", gone)
+        ]
         again = run_ctctl("load", "-f", tmp_path / "node.yaml", "--netns", loaded.name)
         assert (again.returncode, "there is no interface 'lxc1'" in again.stderr) == (2, True)
         # The other pod's packets are heard as before: the host says that the first is not there.
