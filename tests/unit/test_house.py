@@ -228,3 +228,27 @@ def test_yaml_is_parsed_where_its_work_is_bounded() -> None:
         or re.search(r"from yaml\b.*import|import yaml\..* as|import yaml as", path.read_text())
     }
     assert callers == {"ctctl/config/yamltree.py", "ctctl/tables/sources/documents.py"}
+
+
+#: What says when something was read or written, and no more.
+_STAMPS = {
+    "ct/events.py",
+    "ct/hook_events.py",
+    "fleet/collect.py",
+    "gc/audit.py",
+    "tables/sources/live.py",
+    "tables/writer/journal.py",
+    "trace/live.py",
+    "trace/probe.py",
+    "ui/look.py",
+}
+
+
+def test_the_machines_clock_is_asked_for_stamps_only() -> None:
+    """It may jump while a command runs: nothing waits, ends or expires by it."""
+    asking = set()
+    for path in (ROOT / "ctctl").rglob("*.py"):
+        calls = calls_of(path, "time") | {f"datetime.{name}" for name in calls_of(path, "datetime")}
+        if calls & {"time", "time_ns", "datetime.now", "datetime.utcnow", "datetime.today"}:
+            asking.add(str(path.relative_to(ROOT / "ctctl")))
+    assert asking == _STAMPS
