@@ -141,7 +141,7 @@ def test_one_node_and_nothing_to_say(text: str, tmp_path: Path) -> None:
         (f"Output of w-1 at 10:00:\n{FIRST}Output of w-2 at 10:01:\n{SECOND}", "Output of w-2 at 10:01:"),
         (f"{FIRST}Connection to w-1 closed.\n{SECOND}Connection to w-2 closed.\n", "Connection to w-2 closed."),
         (f"== w-1 ==\nweb-1:\n{FIRST}web-2:\n{SECOND}", "web-2:"),
-        ("".join(f"w-{number}:\n{ROWS[number % 40]}\n" for number in range(600)), "w-500:"),
+        ("".join(f"w-{number}:\n" + "\n".join(ROWS[number % 32 :][:8]) + "\n" for number in range(600)), "w-500:"),
     ],
 )
 def test_what_may_be_a_name_is_said(text: str, line: str, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ _MAX_SAID = 20
 _LONGEST_NAME = 1000
 #: What a file costs of the budget, be it empty: its headers, its dump. What a node costs beside that: every command
 #: asks each of its tables and listings, a report a dozen times, and a lake gets files of it, however little is in them.
-_MEMBER_WORK, _NODE_WORK = 600, 2800
+_MEMBER_WORK, _NODE_WORK = 600, 2000
 #: And each folder on its way, which may say whose it is.
 _FOLDER_WORK = 4
 _CHUNK = 1 << 18
