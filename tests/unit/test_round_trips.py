@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from ctctl.decode.columns import CtColumns
 from ctctl.decode.ct import LAYOUT_LACKS, decode_entry, decode_key, layout_of_fields
+from ctctl.errors import UsageError
 from ctctl.model.clock import Clock
 from ctctl.model.entry import CtEntry, Layout
 from ctctl.model.row import CtRow
@@ -28,6 +30,7 @@ from ctctl.tables.show.entry import ct_view
 from ctctl.tables.sources.base import CtTable, Source, SourceOptions
 from ctctl.tables.sources.content import read_content
 from ctctl.tables.sources.dump import Dump
+from ctctl.tables.sources.frames import MAX_TABLES
 from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.open import open_source
 from ctctl.tables.sources.snapshot_write import write_snapshot
@@ -203,6 +206,20 @@ def test_snapshots(rows: list[CtRow], compress: bool, hz: int | None, tmp_path: 
         found = list(read_back.columns())
         assert b"".join(columns.keys.tobytes() for columns in found) == keys.tobytes()
         assert b"".join(columns.values.tobytes() for columns in found) == values.tobytes()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_snapshot_of_more_tables_than_it_tells_apart_is_refused(more: int, tmp_path: Path) -> None:
+    """A frame has a byte for its table: a sysdump of a hundred nodes has more."""
+    tables = [CtTable(f"t{number}", 4, Layout.V1_16, lambda: iter(())) for number in range(MAX_TABLES + more)]
+    path = tmp_path / "x.ctsnap"
+    with path.open("wb") as stream, pytest.raises(UsageError, match="256 tables") if more else nullcontext():
+        write_snapshot(Source("x", tables=tables), tables, lambda table: table.read(), stream)
+    if more:
+        assert not path.stat().st_size
+        return
+    with open_source(str(path), SourceOptions()) as again:
+        assert len(again.tables) == MAX_TABLES
 
 
 def test_all_flag_combinations_decode_and_encode() -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Part: TypeAlias = bytes | memoryview
 _FRAME = struct.Struct("<BBHIII")
 _ZLIB = 1
+#: Tables of a kind that frames can tell apart.
+MAX_TABLES = 1 << 8
 _MAX_ROWS = 1 << 20
 #: of a payload: more than the widest table's keys and values take
 _MAX_ROW = 256

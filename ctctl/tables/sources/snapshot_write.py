@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ctctl.abi import pins
+from ctctl.errors import UsageError
 from ctctl.model.nat import NatEntry
 from ctctl.tables.sources.base import CtTable, Source
-from ctctl.tables.sources.frames import Kind, Packer, write_frame
+from ctctl.tables.sources.frames import MAX_TABLES, Kind, Packer, write_frame
 from ctctl.tables.sources.listings import Listings
 from ctctl.tables.sources.snapshot_head import LISTED, MAGIC, PREFIX, TEXTS, VERSION, TableHead
 
@@ -29,7 +30,15 @@ def write_snapshot(
     *,
     compress: bool = False,
 ) -> int:
-    """Write tables, their meta data and the source's listings; returns how many entries."""
+    """Write tables, their meta data and the source's listings; returns how many entries.
+
+    Raises UsageError, with nothing written, where there are more tables than a snapshot tells apart.
+    """
+    if len(tables) > MAX_TABLES:
+        raise UsageError(
+            f"a snapshot holds up to {MAX_TABLES} tables, and these are {len(tables)}: export one node's with --node, "
+            "all as rows (x.jsonl, x.parquet), or make a lake (ctctl fleet collect)"
+        )
     live = {table.nat.info.id: table for table in tables if table.nat is not None}
     nodes = {*(table.node or "" for table in tables), *source.node_names} or {""}
     listings = {node: _listed(source, node, live.values()) for node in sorted(nodes)}
