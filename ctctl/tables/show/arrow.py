@@ -94,19 +94,14 @@ _NARROW = frozenset(
 _DIRECTIONS = ("OUT", "IN", "SVC")
 
 
-_loaded: dict[tuple[str, ...], ModuleType] = {}
-
-
 def pyarrow(*modules: str) -> ModuleType:
     """The library (with these modules of it loaded). Raises UnsupportedError that says how to get it."""
-    if (loaded := _loaded.get(modules)) is not None:  # asked for each column of each table of each node
-        return loaded
     # Read as it is loaded, and the only way to tell its writer too: its own memory keeps 30 MB that were given back.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         for name in modules:
             importlib.import_module(f"pyarrow.{name}")
-        return _loaded.setdefault(modules, importlib.import_module("pyarrow"))
+        return importlib.import_module("pyarrow")
     except ImportError:
         raise MissingLibraryError("Parquet and lakes need pyarrow", "fleet") from None
 
