@@ -1,4 +1,4 @@
-"""Is the node as it was loaded: its programs where packets come by, with the maps that are pinned?"""
+"""Is the node as it was loaded: its tables pinned, its programs where packets come by?"""
 
 from __future__ import annotations
 
@@ -7,31 +7,39 @@ from collections.abc import Iterator
 from ctctl.doctor.facts import Facts
 from ctctl.doctor.finding import Finding, Severity
 from ctctl.model.units import counted
-from ctctl.node.status import ProgramStatus
 
 
-def programs(facts: Facts) -> Iterator[Finding]:
-    """Hooks without their program. What is gone took its packets along; else they pass untracked."""
-    wrong = [program for program in facts.programs or () if program.problem]
-    for gone in (False, True):
-        some = [program for program in wrong if program.problem.endswith("is gone") == gone]
-        if some:
-            yield _finding(facts, some, gone)
+def node(facts: Facts) -> Iterator[Finding]:
+    """What ``ctctl status`` says is wrong. What is gone took its packets along; all else leaves some untracked."""
+    if facts.node is None or facts.node.changing:
+        return
+    gone = [program.told for program in facts.node.programs if program.gone]
+    wrong = [problem for problem in facts.node.problems if problem not in gone]
+    show = (f"ctctl status{facts.where.place}",)
+    if wrong:
+        yield Finding(
+            "node",
+            Severity.CRITICAL,
+            None,
+            f"the node is not as it was loaded: {_some(wrong)}",
+            "load it again: until then packets may pass that its tables do not know",
+            {"problems": wrong},
+            show,
+            ("ctctl load -f NODE.yaml",),
+        )
+    if gone:
+        yield Finding(
+            "node",
+            Severity.WARNING,
+            None,
+            f"{counted(len(gone), 'hook')} went with what they were on: {_some(gone)}",
+            "take what is gone out of the node file and load it again",
+            {"problems": gone},
+            show,
+            ("ctctl load -f NODE.yaml",),
+        )
 
 
-def _finding(facts: Facts, wrong: list[ProgramStatus], gone: bool) -> Finding:
-    told = [f"{program.program} of {program.interface or program.slot}: {program.problem}" for program in wrong]
-    more = f", and {len(told) - 2} more" if len(told) > 2 else ""
-    return Finding(
-        "programs",
-        Severity.WARNING if gone else Severity.CRITICAL,
-        None,
-        f"{counted(len(told), 'hook')} of the node {'went with what they were on' if gone else 'are not as loaded'}: "
-        f"{'; '.join(told[:2])}{more}",
-        "take what is gone out of the node file and load it again"
-        if gone
-        else "load the node again: until then packets pass there that its tables do not know",
-        {"hooks": told},
-        (f"ctctl status{facts.where.place}",),
-        ("ctctl load -f NODE.yaml",),
-    )
+def _some(problems: list[str]) -> str:
+    more = f", and {len(problems) - 2} more" if len(problems) > 2 else ""
+    return "; ".join(problems[:2]) + more

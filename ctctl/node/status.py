@@ -29,7 +29,10 @@ from ctctl.node.record import MAP_NAME, NodeRecord, SlotRecord, read_record
 
 @dataclass(frozen=True, slots=True)
 class ProgramStatus:
-    """One slot: what should be attached there, and what is. ``problem`` is empty when they agree."""
+    """One slot: what should be attached there, and what is. ``problem`` is empty when they agree.
+
+    ``gone``: what it was attached to is not there any more.
+    """
 
     slot: str
     program: str
@@ -42,6 +45,12 @@ class ProgramStatus:
     tag: str | None
     attached: bool
     problem: str = ""
+    gone: bool = False
+
+    @property
+    def told(self) -> str:
+        """The problem as a sentence of its own."""
+        return f"{self.program} of {self.interface or self.slot}: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ def node_status(paths: NodePaths) -> NodeStatus:
     problems: list[str] = []
     maps, map_ids, counters, stats = _maps(paths, problems)
     programs = tuple(_programs(paths, record, map_ids))
-    problems += [f"{p.program} of {p.interface or p.slot}: {p.problem}" for p in programs if p.problem]
+    problems += [program.told for program in programs if program.problem]
     if paths.staging.exists() and not changing:
         problems.append("a load was interrupted: run ctctl load again, or ctctl unload")
     elif record is None and not changing:
@@ -192,8 +201,9 @@ def _program(
         gone = not cgroup and interface_name_in(netns, ifindex) is None
         problem = f"interface {device} is gone" if gone else "not attached"
     else:
+        gone = not found.there
         tag, problem = _check_program(found, map_ids)
-        if not found.there:
+        if gone:
             problem = f"{what} {device or '?'} is gone"
     if slot is None and not problem and record is not None:
         problem = "attached, but not part of what was loaded last"
@@ -209,6 +219,7 @@ def _program(
         tag=tag,
         attached=bool(found and found.there),
         problem=problem,
+        gone=gone,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -18,13 +17,13 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 from tests.support.kubeapi import Cluster, served
 from tests.support.names import unique_name
+from tests.support.tools import tool
 
 ROOT = Path(__file__).parents[2]
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
@@ -171,7 +170,7 @@ def test_the_pages_are_true_for_who_installed_it(installed: Path) -> None:
     """The first command of the first page and of each how-to, typed where the first page says."""
     examples = Path(run(installed, "version", "--examples").stdout.strip())
     assert examples == installed.parents[1] / "share/ctctl/examples"
-    run_pages = _pages_tool()
+    run_pages = tool("run_pages")
     pages = [ROOT / "docs/index.md", *sorted((ROOT / "docs/how-to").glob("*.md"))]
     shown = [next(run_pages.shown(page)) for page in pages if next(run_pages.shown(page), None)]
     shown += [place for place in run_pages.shown(ROOT / "docs/how-to/sysdump.md") if "report" in place.command]
@@ -208,16 +207,6 @@ def test_the_tutorials_lab_comes_along(installed: Path) -> None:
         assert {json.loads(line)["direction"] for line in listed.stdout.splitlines()} == {"SVC", "OUT"}
     finally:
         run(installed, "lab", "down", "--name", name)
-
-
-def _pages_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_pages", ROOT / "tools/run_pages.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault("run_pages", module)
-    spec.loader.exec_module(module)
-    return module
 
 
 def trapped(folder: Path) -> dict[str, list[str]]:

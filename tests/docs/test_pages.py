@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 from ctctl.simulate.scenario_file import scenario_of
 from tests.support.nodefile import parse_node_file
+from tests.support.tools import tool
 
 ROOT = Path(__file__).parents[2]
 
 
-def _tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_pages", ROOT / "tools/run_pages.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_pages"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-run_pages = _tool()
+run_pages = tool("run_pages")
 SHOWN = [place for page in run_pages.pages() for place in run_pages.shown(page)]
 BLOCKS = [(page, *block) for page in run_pages.pages() for block in run_pages.blocks(page)]
 #: Blocks that are run where they are marked so, and those that a test of their own reads; on any page, or on one.

@@ -69,8 +69,8 @@ def test_interfaces_go_while_commands_run(loaded: TestNode, tmp_path: Path) -> N
             done = run_ctctl(*command, *node)
             assert done.returncode == 0, done.stderr
         found = json.loads(run_ctctl("doctor", *node, "-o", "json").stdout)["findings"]
-        assert [(one["check"], one["severity"], one["evidence"]["hooks"]) for one in found] == [
-            ("programs", "warning", gone)
+        assert [(one["check"], one["severity"], one["evidence"]["problems"]) for one in found] == [
+            ("node", "warning", gone)
         ]
         again = run_ctctl("load", "-f", tmp_path / "node.yaml", "--netns", loaded.name)
         assert (again.returncode, "there is no interface 'lxc1'" in again.stderr) == (2, True)
