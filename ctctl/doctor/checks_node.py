@@ -1,4 +1,4 @@
-"""Is the node as it was loaded: its tables pinned, its programs where packets come by?"""
+"""Are the node's programs where packets come by, as they were loaded?"""
 
 from __future__ import annotations
 
@@ -9,32 +9,30 @@ from ctctl.doctor.finding import Finding, Severity
 from ctctl.model.units import counted
 
 
-def node(facts: Facts) -> Iterator[Finding]:
-    """What ``ctctl status`` says is wrong. What is gone took its packets along; all else leaves some untracked."""
-    if facts.node is None or facts.node.changing:
-        return
-    gone = [program.told for program in facts.node.programs if program.gone]
-    wrong = [problem for problem in facts.node.problems if problem not in gone]
+def programs(facts: Facts) -> Iterator[Finding]:
+    """Hooks that are not as loaded. What is gone took its packets along; all else lets some pass untracked."""
+    gone = [program.told for program in facts.programs if program.gone]
+    wrong = [program.told for program in facts.programs if program.problem and not program.gone]
     show = (f"ctctl status{facts.where.place}",)
     if wrong:
         yield Finding(
-            "node",
+            "programs",
             Severity.CRITICAL,
             None,
-            f"the node is not as it was loaded: {_some(wrong)}",
+            f"{counted(len(wrong), 'hook')} not as loaded: {_some(wrong)}",
             "load it again: until then packets may pass that its tables do not know",
-            {"problems": wrong},
+            {"hooks": wrong},
             show,
             ("ctctl load -f NODE.yaml",),
         )
     if gone:
         yield Finding(
-            "node",
+            "programs",
             Severity.WARNING,
             None,
             f"{counted(len(gone), 'hook')} went with what they were on: {_some(gone)}",
             "take what is gone out of the node file and load it again",
-            {"problems": gone},
+            {"hooks": gone},
             show,
             ("ctctl load -f NODE.yaml",),
         )

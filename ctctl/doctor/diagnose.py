@@ -36,7 +36,7 @@ def _counters(facts: Facts) -> str | None:
 
 
 def _own(facts: Facts) -> str | None:
-    return None if facts.node is not None else "needs a node that ctctl loaded"
+    return None if facts.programs else "needs a node that ctctl loaded"
 
 
 def _machine(facts: Facts) -> str | None:
@@ -115,7 +115,7 @@ class Check:
 
 
 CHECKS = (
-    Check("node", checks_node.node, (_own,)),
+    Check("programs", checks_node.programs, (_own,)),
     Check("time-namespace", checks_clock.namespace, (_machine,)),
     Check("clock-mismatch", checks_clock.clock, (_ct, _now), essential=True),
     Check("pressure", checks_gc.pressure, (_ct, checks_gc.no_capacity), _unsized, essential=True),

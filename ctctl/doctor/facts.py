@@ -24,7 +24,7 @@ from ctctl.model.identity import HOST as HOST_IDENTITY
 from ctctl.model.tuples import Address
 from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.node.paths import NodePaths
-from ctctl.node.status import NodeStatus, node_status
+from ctctl.node.status import ProgramStatus, node_status
 from ctctl.tables.snat_ports import PortRange, range_of
 from ctctl.tables.snat_use import SnatUse
 from ctctl.tables.sources.base import CtTable, Source
@@ -80,8 +80,8 @@ class Facts:
     where: Where = HERE
     foreign: bool = False
     live: bool = False
-    #: a node that ctctl loaded; None: it is none
-    node: NodeStatus | None = None
+    #: the hooks of a node that ctctl loaded; none where it is none
+    programs: tuple[ProgramStatus, ...] = ()
     stats: dict[str, int] = field(default_factory=dict)
     drops: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     create_errnos: list[int] = field(default_factory=list)
@@ -209,9 +209,7 @@ def gather(
     if directory is not None:
         paths = NodePaths.at(directory)
         if paths is not None and not home.foreign:
-            status = node_status(paths)
-            # Tables below such a directory that nothing was ever loaded for are no node.
-            facts.node = status if status.version is not None or status.programs else None
+            facts.programs = node_status(paths).programs
         facts.stats, facts.drops = stats(directory), hook_counters(directory)
         facts.create_errnos = create_errnos(directory)
         facts.table_bytes = {path.name: size for path in sorted(directory.iterdir()) if (size := _memory(path))}

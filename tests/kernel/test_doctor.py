@@ -114,8 +114,8 @@ def only(node: TableDir, check: str, **changes: object) -> Finding:
 def test_a_healthy_node_is_silent_to_every_check(node: TableDir) -> None:
     found = look(node)
     assert found.findings == ()
-    assert set(found.checks) == {check.name for check in CHECKS} - {"backend-without-endpoint", "node"}
-    assert set(found.skipped) == {"backend-without-endpoint", "node"}
+    assert set(found.checks) == {check.name for check in CHECKS} - {"backend-without-endpoint", "programs"}
+    assert set(found.skipped) == {"backend-without-endpoint", "programs"}
     assert found.verdict is Verdict.HEALTHY
 
 

@@ -69,8 +69,8 @@ def test_interfaces_go_while_commands_run(loaded: TestNode, tmp_path: Path) -> N
             done = run_ctctl(*command, *node)
             assert done.returncode == 0, done.stderr
         found = json.loads(run_ctctl("doctor", *node, "-o", "json").stdout)["findings"]
-        assert [(one["check"], one["severity"], one["evidence"]["problems"]) for one in found] == [
-            ("node", "warning", gone)
+        assert [(one["check"], one["severity"], one["evidence"]["hooks"]) for one in found] == [
+            ("programs", "warning", gone)
         ]
         again = run_ctctl("load", "-f", tmp_path / "node.yaml", "--netns", loaded.name)
         assert (again.returncode, "there is no interface 'lxc1'" in again.stderr) == (2, True)
@@ -86,3 +86,22 @@ def test_interfaces_go_while_commands_run(loaded: TestNode, tmp_path: Path) -> N
     done = run_ctctl("unload", *node)
     assert done.returncode == 0, done.stderr
     assert not loaded.dir.exists()
+
+
+def test_a_program_that_was_taken_off_is_a_finding(loaded: TestNode) -> None:
+    """Its packets pass, and no table knows of them."""
+    node = ("--node", loaded.name)
+    healthy = json.loads(run_ctctl("doctor", *node, "-o", "json").stdout)
+    assert not [one for one in healthy["findings"] if one["check"] == "programs"]
+    taken = next(path for path in sorted((loaded.dir / "links").iterdir()) if "from_container" in path.name)
+    taken.unlink()
+
+    def found() -> list[dict[str, str]]:
+        findings = json.loads(run_ctctl("doctor", *node, "-o", "json").stdout)["findings"]
+        return [one for one in findings if one["check"] == "programs"]
+
+    wait_for(found, what="the finding")  # the kernel takes it off behind the last pin
+    (one,) = found()
+    assert one["severity"] == "critical"
+    assert "1 hook not as loaded: from_container of lxc" in one["summary"]
+    assert "not attached" in one["summary"]
