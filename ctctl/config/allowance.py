@@ -12,24 +12,32 @@ from contextvars import ContextVar
 
 
 class Allowance:
-    """What of the work that no byte pays for is ``used``."""
+    """What of the work that no byte pays for is ``used``.
 
-    __slots__ = ("used",)
+    ``a_node``: work that is done with each node of what is read, once it is read.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("a_node", "used")
+
+    def __init__(self, a_node: int = 0) -> None:
         self.used = 0
+        self.a_node = a_node
 
 
 _SHARED: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
 
 
 @contextmanager
-def shared() -> Iterator[None]:
-    """What is read inside has one allowance, that of what it is inside itself where there is such."""
+def shared(a_node: int = 0) -> Iterator[None]:
+    """What is read inside has one allowance, that of what it is inside itself where there is such.
+
+    ``a_node``: what is done with each node is paid for where the node is read: of a file that has more of them than
+    its bytes pay for, the first are read and all of these are shown.
+    """
     if _SHARED.get() is not None:
         yield
         return
-    _SHARED.set(Allowance())
+    _SHARED.set(Allowance(a_node))
     try:
         yield
     finally:

@@ -17,11 +17,17 @@ VALUE_ADDRESS = constants.IPV4_NAT_ENTRY_TO_SADDR
 _PORT = {4: constants.IPV4_NAT_ENTRY_TO_SPORT, 6: constants.IPV6_NAT_ENTRY_TO_SPORT}
 
 
+def nat_family(key_size: int, value_size: int) -> int:
+    """The family of an SNAT table with records of these sizes. Raises DecodeError for sizes of none."""
+    family = family_of_key(key_size)
+    if value_size != VALUE_SIZE[family]:
+        raise DecodeError(f"an IPv{family} SNAT value has {VALUE_SIZE[family]} bytes, this one {value_size}")
+    return family
+
+
 def decode_nat(key: bytes, value: bytes, map_name: str | None = None) -> NatEntry:
     """One SNAT entry. Raises DecodeError on wrong sizes."""
-    family = family_of_key(len(key))
-    if len(value) != VALUE_SIZE[family]:
-        raise DecodeError(f"an IPv{family} SNAT value has {VALUE_SIZE[family]} bytes, this one {len(value)}")
+    family = nat_family(len(key), len(value))
     address = IPv4Address if family == 4 else IPv6Address
     daddr, saddr, dport, sport, proto, flags = (KEY4 if family == 4 else KEY6).unpack(key)
     created, needs_ct = struct.unpack_from("<QQ", value)

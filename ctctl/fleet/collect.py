@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from ctctl.config.allowance import shared
 from ctctl.errors import CtctlError, PermissionDenied, UsageError
 from ctctl.fleet.lake import Collection, Lake, Part
 from ctctl.fleet.tables import LISTED, TABLES, listing_rows
@@ -31,6 +32,8 @@ _ENDINGS: Final = frozenset(
     )
 )
 _BLOCK: Final = 1 << 20
+#: What a lake's files of one node take, in units of ``config.budget``, and what asking them takes.
+NODE_WORK: Final = 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def label_of(spec: str) -> str:
 
 
 def _collect_source(lake: Lake, spec: str, wanted: Wanted, homes: dict[str | None, str]) -> Iterator[Outcome]:
-    with open_source(spec, wanted.options) as source:
+    with shared(NODE_WORK), open_source(spec, wanted.options) as source:
         label = wanted.node or _own_name(source) or label_of(spec)
         if source.nodes() == [] and homes.setdefault(label, spec) != spec:
             text = f"{spec} and {homes[label]} would both be the node {label}: collect each by itself, with --node"
@@ -174,7 +177,7 @@ def _collect_node(
     parts: dict[str, Part] = {}
     if tables:
         parts["ct"] = _write_ct(lake, tables, about, stamp)
-    shown = [kind for kind in LISTED if getattr(listings, kind) or kind not in listings.missing]
+    shown = [kind for kind in LISTED if listings.count(kind) or kind not in listings.missing]
     for kind in shown:
         path = about.path(kind)
         with lake.file(path, TABLES[kind]) as file:

@@ -67,7 +67,13 @@ class Collection:
 
     def document(self) -> dict[str, object]:
         """As JSON."""
-        return {"schema": SCHEMA, **asdict(self), "collected_at": self.collected_at.isoformat()}
+        document = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            "schema": SCHEMA,
+            **document,
+            "collected_at": self.collected_at.isoformat(),
+            "tables": {name: asdict(part) for name, part in self.tables.items()},
+        }
 
     @classmethod
     def of_document(cls, document: dict[str, Any], where: str) -> Collection:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any, Final
 
 from ctctl.fleet.lake import Collection
+from ctctl.fleet.nat import nat_rows
 from ctctl.model.clock import Clock
 from ctctl.model.nat import NatEntry
 from ctctl.model.service import Backend, EndpointRecord, IpcacheRecord, ServiceSlot
 from ctctl.model.tuples import Address, FlowTuple
-from ctctl.tables.show.arrow import CT_COLUMNS, Stamp, pyarrow, schema_of
+from ctctl.tables.show.arrow import CT_COLUMNS, Stamp, pyarrow, schema_of, text_of_ipv6
 from ctctl.tables.sources.listings import Listings
 
 _STAMP: Final = {
@@ -111,6 +111,10 @@ _HALF = 1 << 64
 
 def listing_rows(table: str, found: Listings, stamp: Stamp, time: tuple[Clock, int | None]) -> Iterable[Any]:
     """The rows of one table as Arrow tables, the same order for the same content."""
+    kept = found.nat_tables() if table == "nat" else None
+    if kept is not None:
+        yield from nat_rows(kept, TABLES["nat"], stamp, time)
+        return
     records: Sequence[Any] = getattr(found, table)
     make, order = _MAKERS[table]
     records = sorted(records, key=order)
@@ -173,10 +177,8 @@ class _Texts(dict[Address, str]):
 
 
 def _text_of(address: Address) -> str:
-    """As ``str`` has it, of IPv6 a tenth of the time. What IPv4 may be written in is left to it."""
-    if address.version == 6 and int(address) >> 48 and address.scope_id is None:
-        return socket.inet_ntop(socket.AF_INET6, address.packed)
-    return str(address)
+    """As ``str`` has it, of IPv6 sooner."""
+    return text_of_ipv6(address.packed) if address.version == 6 and address.scope_id is None else str(address)
 
 
 def _address(name: str, addresses: Sequence[Address | None], texts: _Texts) -> dict[str, list[object]]:

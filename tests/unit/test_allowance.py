@@ -65,6 +65,29 @@ def test_files_of_one_answer_have_one() -> None:
     assert Budget().room == FREE_WORK
 
 
+def test_what_is_done_with_each_node_is_paid_for_where_it_is_read(tmp_path: Path) -> None:
+    """A small archive of very many nodes: a lake of it is of as many as it pays for, and says so."""
+    path = tmp_path / "nodes.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(200):
+            archive.writestr(f"n{number}/ct-list.txt", lines("ct", 1))
+    nodes = {}
+    for a_node in (0, 6000):
+        with shared(a_node), open_source(str(path)) as source:
+            nodes[a_node] = len(source.nodes())
+            assert bool(source.partial) == bool(a_node)
+    assert nodes[0] == 200
+    assert 0 < nodes[6000] < 150
+    one = tmp_path / "one"
+    one.mkdir()
+    for number in range(40):  # what pays for itself is whole
+        (one / f"n{number}").mkdir()
+        (one / f"n{number}" / "ct-list.txt").write_bytes(lines("ct", 100))
+    with shared(6000), open_source(str(one)) as source:
+        assert len(source.nodes()) == 40
+        assert not source.partial
+
+
 def test_what_bytes_pay_for_later_is_given_back() -> None:
     with shared():
         budget = Budget()

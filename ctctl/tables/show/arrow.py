@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -231,25 +232,63 @@ def _text_of_ipv4(number: int) -> str:
     return str(IPv4Address(number))
 
 
-class _Rows:
-    """The columns of one batch, each by its name."""
+def text_of_ipv6(octets: bytes) -> str:
+    """As ``str`` of an address has it, in a tenth of the time. What IPv4 may be written in is left to that."""
+    return socket.inet_ntop(socket.AF_INET6, octets) if any(octets[:10]) else str(IPv6Address(octets))
 
-    def __init__(self, table: CtTable, columns: CtColumns, stamp: Stamp) -> None:
+
+class StampedRows:
+    """The columns of one batch of records of one family, each by its name, where it is no null."""
+
+    def __init__(self, stamp: Stamp, count: int, family: int) -> None:
         self.pa = pyarrow()
-        self.about, self.columns, self.stamp = table, columns, stamp
-        self.lacks = LAYOUT_LACKS[table.layout] | table.absent
-        self.count = len(columns)
+        self.stamp, self.count, self.family = stamp, count, family
 
-    def table(self) -> Any:
-        schema = schema_of(CT_COLUMNS)
-        made: dict[str, Any] = {}
-        self._stamp(made)
-        self._tuple(made)
-        self._times(made)
-        self._values(made)
+    def whole(self, columns: Mapping[str, str], made: Mapping[str, Any]) -> Any:
+        """As a table of these columns, null where none was made."""
+        schema = schema_of(columns)
         nulls = {entry.name: self.pa.nulls(self.count, entry.type) for entry in schema if entry.name not in made}
         arrays = [made[entry.name] if entry.name in made else nulls[entry.name] for entry in schema]
         return self.pa.Table.from_arrays(arrays, schema=schema)
+
+    def about(self, name: str, node: str | None = None) -> dict[str, Any]:
+        """What all of them say alike: the stamp, family and table; ``node`` where the stamp has none."""
+        stamp = self.stamp
+        words = {
+            "cluster": stamp.cluster,
+            "node": stamp.node or node,
+            "collection": stamp.collection,
+            "boot_id": stamp.boot_id,
+            "map": name,
+        }
+        return {
+            **{column: self.word(value) for column, value in words.items()},
+            "collected_at": self._same(stamp.collected_at, self.pa.timestamp("us", "UTC")),
+            "family": self._same(self.family, self.pa.int32()),
+        }
+
+    def address(self, name: str, high: Array, low: Array, *, named: bool = True) -> dict[str, Any]:
+        """The columns of an address from its two numbers, with what it is called."""
+        high, low = high.astype(np.uint64, copy=False), low.astype(np.uint64, copy=False)
+        if self.family == 4:
+            coded = self.pa.array(low).dictionary_encode()
+            texts = [_text_of_ipv4(number) for number in coded.dictionary.to_pylist()]
+        else:
+            octets = np.stack([high, low], axis=1).astype(">u8").tobytes()
+            binary = self.pa.FixedSizeBinaryArray.from_buffers(
+                self.pa.binary(16), self.count, [None, self.pa.py_buffer(octets)]
+            )
+            coded = binary.dictionary_encode()
+            texts = [text_of_ipv6(raw) for raw in coded.dictionary.to_pylist()]
+        codes = coded.indices.to_numpy()
+        made = {
+            f"{name}_lo": self.pa.array(low.view(np.int64)),
+            f"{name}_hi": self.pa.array(high.view(np.int64)),
+            name: self.coded(codes, texts),
+        }
+        if named:
+            made[f"{name}_name"] = self.named(codes, [self.stamp.names.get(text) for text in texts])
+        return made
 
     # ---- kinds of columns
 
@@ -258,77 +297,60 @@ class _Rows:
             return self.pa.nulls(self.count, kind)
         return self.pa.repeat(self.pa.scalar(value, kind), self.count)
 
-    def _word(self, value: str | None) -> Any:
+    def word(self, value: str | None) -> Any:
+        """The same word in each."""
         kind = self.pa.dictionary(self.pa.int32(), self.pa.string())
-        return (
-            self.pa.nulls(self.count, kind) if value is None else self._coded(np.zeros(self.count, np.int32), [value])
-        )
+        return self.pa.nulls(self.count, kind) if value is None else self.coded(np.zeros(self.count, np.int32), [value])
 
-    def _coded(self, codes: Array, words: list[str], absent: Array | None = None) -> Any:
+    def coded(self, codes: Array, words: list[str], absent: Array | None = None) -> Any:
+        """Words by their places in a list."""
         index = self.pa.array(codes.astype(np.int32, copy=False), mask=absent)
         return self.pa.DictionaryArray.from_arrays(index, self.pa.array(words, self.pa.string()))
 
-    def _number(self, values: Array, kind: str, absent: Array | None = None) -> Any:
+    def number(self, values: Array, kind: str, absent: Array | None = None) -> Any:
+        """Numbers of a type that numpy has by this name too."""
         return self.pa.array(values.astype(kind), mask=absent)
 
-    # ---- columns
+    def named(self, codes: Array, known: list[str | None]) -> Any:
+        """Words by their places in a list of those that are known."""
+        words = sorted({word for word in known if word is not None})
+        if not words:
+            return self.word(None)
+        place = {word: at for at, word in enumerate(words)}
+        index = np.array([-1 if word is None else place[word] for word in known], np.int32)[codes]
+        return self.coded(index, words, index < 0)
 
-    def _stamp(self, made: dict[str, Any]) -> None:
-        stamp = self.stamp
-        for name, value in (
-            ("cluster", stamp.cluster),
-            ("node", stamp.node or self.about.node),
-            ("collection", stamp.collection),
-            ("boot_id", stamp.boot_id),
-            ("map", self.about.name),
-        ):
-            made[name] = self._word(value)
-        made["collected_at"] = self._same(stamp.collected_at, self.pa.timestamp("us", "UTC"))
-        made["family"] = self._same(self.columns.family, self.pa.int32())
+
+class _Rows(StampedRows):
+    """The columns of one batch of conntrack entries."""
+
+    def __init__(self, table: CtTable, columns: CtColumns, stamp: Stamp) -> None:
+        super().__init__(stamp, len(columns), columns.family)
+        self.of, self.columns = table, columns
+        self.lacks = LAYOUT_LACKS[table.layout] | table.absent
+
+    def table(self) -> Any:
+        made = self.about(self.of.name, self.of.node)
+        self._tuple(made)
+        self._times(made)
+        self._values(made)
+        return self.whole(CT_COLUMNS, made)
 
     def _tuple(self, made: dict[str, Any]) -> None:
         columns = self.columns
-        made["direction"] = self._coded(_directions(columns), list(_DIRECTIONS))
+        made["direction"] = self.coded(_directions(columns), list(_DIRECTIONS))
         made["related"] = self.pa.array((columns.slot(Slot.TUPLE_FLAGS) & TUPLE_RELATED) != 0)
         words = sorted({str(word) for word in STATES.values()})
         state = np.array([words.index(str(STATES[n & STATE_BITS])) for n in range(STATE_BITS + 1)], np.int32)
-        made["state"] = self._coded(state[columns.slot(Slot.FLAGS) & STATE_BITS], words)
+        made["state"] = self.coded(state[columns.slot(Slot.FLAGS) & STATE_BITS], words)
         for side in ("src", "dst"):
-            self._address(made, side)
+            made |= self.address(side, columns.slot(Slot[f"{side.upper()}_HI"]), columns.slot(Slot[side.upper()]))
         ends = [Slot.PROTO, Slot.SRC_HI, Slot.SRC, Slot.SRC_PORT, Slot.DST_HI, Slot.DST, Slot.DST_PORT]
         family = np.full(self.count, columns.family, np.uint64)
         made["flow"] = self.pa.array(flow_number([family, *(columns.slot(slot) for slot in ends)]))
 
-    def _address(self, made: dict[str, Any], side: str) -> None:
-        low = self.columns.slot(Slot[side.upper()])
-        high = self.columns.slot(Slot[f"{side.upper()}_HI"]).astype(np.uint64)
-        made[f"{side}_lo"] = self.pa.array(low.astype(np.uint64).view(np.int64))
-        made[f"{side}_hi"] = self.pa.array(high.view(np.int64))
-        if self.columns.family == 4:
-            coded = self.pa.array(low).dictionary_encode()
-            texts = [_text_of_ipv4(number) for number in coded.dictionary.to_pylist()]
-        else:
-            octets = np.stack([high, low.astype(np.uint64)], axis=1).astype(">u8").tobytes()
-            binary = self.pa.FixedSizeBinaryArray.from_buffers(
-                self.pa.binary(16), self.count, [None, self.pa.py_buffer(octets)]
-            )
-            coded = binary.dictionary_encode()
-            texts = [str(IPv6Address(raw)) for raw in coded.dictionary.to_pylist()]
-        codes = coded.indices.to_numpy()
-        made[side] = self._coded(codes, texts)
-        known = [self.stamp.names.get(text) for text in texts]
-        made[f"{side}_name"] = self._named(codes, known)
-
-    def _named(self, codes: Array, known: list[str | None]) -> Any:
-        words = sorted({word for word in known if word is not None})
-        if not words:
-            return self._word(None)
-        place = {word: at for at, word in enumerate(words)}
-        index = np.array([-1 if word is None else place[word] for word in known], np.int32)[codes]
-        return self._coded(index, words, index < 0)
-
     def _times(self, made: dict[str, Any]) -> None:
-        columns, table = self.columns, self.about
+        columns, table = self.columns, self.of
         if table.now is None:
             return
         lifetime = columns.slot(Slot.LIFETIME).astype(np.int64)
@@ -345,12 +367,12 @@ class _Rows:
 
     def _seconds(self, times: Array) -> Array:
         """Times of the table's clock in seconds, as ``Clock.seconds`` has one."""
-        hz = self.about.clock.hz
+        hz = self.of.clock.hz
         return times if hz is None else (times << 8) // hz
 
     def _has_word(self, name: str) -> Array:
         """Rows with the word that is a backend, up to 1.15 only in SERVICE entries, else received bytes."""
-        if self.about.layout.split_counters:
+        if self.of.layout.split_counters:
             return self.columns.service if name == "backend_id" else ~self.columns.service
         return ~self.columns.translated
 
@@ -364,19 +386,19 @@ class _Rows:
                 continue
             there = self._has_word(name) if name in ("backend_id", "rx_bytes") else None
             absent = None if there is None else ~there
-            made[name] = self._number(columns.slot(Slot[place.upper()]), CT_COLUMNS[name], absent)
+            made[name] = self.number(columns.slot(Slot[place.upper()]), CT_COLUMNS[name], absent)
         rev_nat = columns.slot(Slot.REV_NAT)
         names = [self.stamp.names.get(f"rev-nat {n}") for n in range(int(rev_nat.max(initial=0)) + 1)]
-        made["service"] = self._named(rev_nat, names)
+        made["service"] = self.named(rev_nat, names)
         translated = columns.translated
         if "nat_port" not in lacks and translated.any():
-            made["nat_port"] = self._number(columns.slot(Slot.IFINDEX).byteswap(), "int32", ~translated)
+            made["nat_port"] = self.number(columns.slot(Slot.IFINDEX).byteswap(), "int32", ~translated)
             words: dict[str, int] = {}
             codes = np.zeros(self.count, np.int32)
             for at in np.flatnonzero(translated).tolist():
                 text = columns.entry(at).nat_addr or ""
                 codes[at] = words.setdefault(text, len(words))
-            made["nat_addr"] = self._coded(codes, list(words), ~translated)
+            made["nat_addr"] = self.coded(codes, list(words), ~translated)
 
 
 class ParquetFile:

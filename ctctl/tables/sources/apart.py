@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ctctl.errors import DecodeError
-from ctctl.tables.sources.dump import HOST_WORK, Dump
+from ctctl.tables.sources.dump import Dump, host_work
 from ctctl.tables.sources.hosts import Hosts
 from ctctl.tables.sources.names_alone import NamesAlone
 
@@ -27,7 +27,7 @@ class Apart:
         """What follows in the file below a name, behind what is in ``before``."""
         part = Dump(host=name, spend=self._spend)
         self._parts.append((before, part))
-        self._spend(HOST_WORK)
+        self._spend(host_work())
         return part
 
     def settle(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from ctctl.config.allowance import allowance
 from ctctl.config.budget import YAML_WORK, Budget, LimitError, yaml_work
 from ctctl.errors import CtctlError, DecodeError
 from ctctl.out.text import safe
@@ -133,7 +134,7 @@ class _Dumps:
                 self.members.add(path, one, host)
             if self.members.count > self._nodes:
                 self._nodes = self.members.count
-                budget.spend(_NODE_WORK)
+                budget.spend(_NODE_WORK + allowance().a_node)
 
     def _kept(self, stream: Prefixed, name: str, part: Dump, budget: Budget) -> Reader:
         """The file's stream; one that may hold names is read, and kept, as far as the limits go."""

@@ -19,7 +19,7 @@ from ctctl.tables.sources.apart import Apart
 from ctctl.tables.sources.ct_runs import CtRuns
 from ctctl.tables.sources.ct_text import CtLines
 from ctctl.tables.sources.documents import RECORD_WORK
-from ctctl.tables.sources.dump import HOST_WORK, MAX_HOSTS, Dump, OtherVersionError
+from ctctl.tables.sources.dump import MAX_HOSTS, Dump, OtherVersionError, host_work
 from ctctl.tables.sources.gaps import is_left_out, is_pager
 from ctctl.tables.sources.hosts import Hosts, is_prompt
 from ctctl.tables.sources.listing_documents import Documents, Form, form_of, is_listing, said_in
@@ -130,7 +130,7 @@ def read_content(stream: Reader, dump: Dump, hint: str = "", spend: Callable[[in
                 continue
             part = dump.of_host(hosts.name)
             part.spend = spend
-            spend(HOST_WORK)
+            spend(host_work())
     finally:
         dump.settle()  # what was lost of a mail while another machine's was read
         apart.settle()

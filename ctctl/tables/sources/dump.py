@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ctctl._ffi.lines import kept_keys
 from ctctl.abi import pins
 from ctctl.abi.constants import CT_ENTRY_LAST_TX_REPORT
+from ctctl.config.allowance import allowance
 from ctctl.decode.ct import KEY_SIZE, VALUE_SIZE
 from ctctl.errors import DecodeError
 from ctctl.model.clock import Clock
@@ -27,10 +28,17 @@ if TYPE_CHECKING:
 #: Records of one dump at most: 94 bytes each, so that a hostile one cannot take all memory.
 MAX_RECORDS = 8_000_000
 #: Machines that one file may have listings of, how long their names are, and what each costs.
-MAX_HOSTS, MAX_NAME, HOST_WORK = 500, 253, 4000
+MAX_HOSTS, MAX_NAME, _HOST_WORK = 500, 253, 4000
 #: What a record costs that was recognised and is none.
 _LOSS_WORK = 60
 _BATCH = 16384
+
+
+def host_work() -> int:
+    """What another machine of a file costs, with what is done with each once it is read."""
+    return _HOST_WORK + allowance().a_node
+
+
 #: so many records and more are merged in one pass
 _MANY = 4096
 #: a table of so many records is kept as matrices too
@@ -301,7 +309,7 @@ class Dump:
         if part is None:
             if len(self.others) >= MAX_HOSTS:
                 raise DecodeError(f"records of more than {MAX_HOSTS} nodes in one file")
-            self.spend(HOST_WORK)
+            self.spend(host_work())
             part = self.others[node] = Dump(host=node, kinds=dict(self.kinds), clock=self.clock, now=self.now)
         return part
 

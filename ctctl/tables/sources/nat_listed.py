@@ -10,12 +10,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE, family_of_key, flags_of_direction
-from ctctl.decode.nat import VALUE_SIZE, decode_nat, encode_nat_key, encode_nat_value
-from ctctl.errors import DecodeError
+from ctctl.decode.nat import VALUE_SIZE, decode_nat, encode_nat_key, encode_nat_value, nat_family
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction
 
@@ -112,18 +111,17 @@ class ListedNat:
 
     def add_bytes(self, key: bytes, value: bytes) -> None:
         """Add an entry by its bytes. Raises DecodeError on sizes that do not fit."""
-        family = family_of_key(len(key))
-        if len(value) != VALUE_SIZE[family]:
-            raise DecodeError(f"an IPv{family} SNAT value has {VALUE_SIZE[family]} bytes, this one {len(value)}")
-        part = self.part(family, shows_ct=None)
-        part.keys += key
-        part.values += value
+        self.add_memory(nat_family(len(key), len(value)), key, value)
 
     def add_many(self, keys: Matrix, values: Matrix) -> None:
         """Add entries of one family by their bytes, which have the sizes of its table."""
-        part = self.part(family_of_key(keys.shape[1]), shows_ct=None)
-        part.keys += keys.tobytes()
-        part.values += values.tobytes()
+        self.add_memory(family_of_key(keys.shape[1]), keys.tobytes(), values.tobytes())
+
+    def add_memory(self, family: int, keys: Any, values: Any) -> None:
+        """Add entries by keys and values beside each other: bytes, or memory views."""
+        part = self.part(family, shows_ct=None)
+        part.keys += keys
+        part.values += values
 
     def add(self, entry: NatEntry) -> bool:
         """Whether an entry of text can be kept so; it is added then."""

@@ -120,13 +120,13 @@ def _decoder(kind: str) -> Callable[[bytes, bytes], object]:
 
 
 def _read_listing(found: Listings, kind: str, name: str, table: Map) -> None:
-    from ctctl.decode.nat import decode_nat
+    from ctctl.decode.nat import nat_family
     from ctctl.decode.policy import decode_counter, decode_policy
 
     if kind == "nat":
+        family = nat_family(table.info.key_size, table.info.value_size)
         for batch in table.batches(_BATCH):
-            pairs = zip(map(bytes, batch.keys), map(bytes, batch.values), strict=True)
-            found.nat_entries.extend(decode_nat(key, value, name) for key, value in pairs)
+            found.listed_nat().add_memory(family, batch.key_bytes, batch.value_bytes)
     elif kind == "maglev":
         found.maglev.extend(_maglev(table, 6 if name == pins.LB6_MAGLEV else 4))
     elif kind == "counters":

@@ -95,7 +95,7 @@ def _offer_listings(source: Source, head: dict[str, Any], frames: Callable[[], I
     def some(node: str | None, kinds: tuple[str, ...]) -> Listings:
         known = node or "" if (node or "") in lists else next(iter(lists), "")
         found = _listings_of(lists.get(known, {}))
-        if "nat" in kinds:
+        if "nat" in kinds and not _kept_as_bytes(found, snat(node) if _only_frames(head) else []):
             found.nat_entries.extend(entry for at, entry in _nat_entries(frames(), head) if at in (known, node or ""))
         return found
 
@@ -120,6 +120,18 @@ def _offer_listings(source: Source, head: dict[str, Any], frames: Callable[[], I
 def _only_frames(head: dict[str, Any]) -> bool:
     """Whether all SNAT entries are frames of bytes. Snapshots of before it was said may hold some that are text."""
     return bool(head.get("nat")) and head.get("nat_texts") is False
+
+
+def _kept_as_bytes(found: Listings, tables: list[NatTable]) -> bool:
+    """Whether the SNAT entries are in ``found`` as bytes now: those of tables of the usual names."""
+    from ctctl.abi import pins
+
+    if not tables or any(table.name != pins.SNAT_TABLES[table.family] for table in tables):
+        return False
+    for table in tables:
+        for rows in table.read():
+            found.listed_nat().add_memory(rows.family, rows.keys, rows.values)
+    return True
 
 
 def _nat_tables(frames: Callable[[], Iterator[Frame]], head: dict[str, Any], nodes: tuple[str, str]) -> list[NatTable]:
