@@ -70,7 +70,7 @@ APT := clang-19 llvm-19 gcc make libc6-dev libbpf1 libbpf-dev libelf1 linux-libc
        python3 python3-venv iproute2 ethtool iputils-ping curl iperf3 socat netcat-openbsd tcpdump kmod
 APT_STAMP := build/.apt
 # What only tests need: a browser that looks at the report, the shells that complete.
-APT_TEST := chromium strace zsh fish
+APT_TEST := chromium strace zsh fish conntrack
 APT_TEST_STAMP := build/.apt-test
 
 # What only a release needs: a compiler for the other machine.
