@@ -112,8 +112,9 @@ def _is_asked(entry: CtEntry, asked: Asked) -> bool:
 
 
 def _translated(search: Search, asked: Asked) -> list[NatEntry]:
-    """SNAT entries with the flow on either side. All are gone through: the outer side is no entry's key."""
-    return [entry for _, entry in search.all_nats() if asked.has(inside(entry)) or asked.has(outside(entry))]
+    """SNAT entries with the flow on either side, by its address: the outer side is no entry's key."""
+    near = search.nats_with(asked.src.address)
+    return [entry for entry in near if asked.has(inside(entry)) or asked.has(outside(entry))]
 
 
 def _behind_nat(search: Search, asked: Asked) -> list[CtRow]:

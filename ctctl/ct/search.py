@@ -15,6 +15,7 @@ from ctctl.model.nat import NatEntry
 from ctctl.model.row import CtRow
 from ctctl.model.tuples import EITHER_ICMP, Address, Direction, FlowTuple
 from ctctl.tables.names import NodeNames
+from ctctl.tables.nat_find import NatFinder
 from ctctl.tables.query.ast import And, Node, Or, Range, Term
 from ctctl.tables.query.filter import Filter
 from ctctl.tables.query.values import network
@@ -43,7 +44,7 @@ class Search:
     _homes: dict[Address, str] | None = None
     _by_port: dict[tuple[Address, int | None], dict[int | None, list[CtRow]]] = field(default_factory=dict)
     _found: dict[tuple[FlowTuple, bool], list[CtRow]] = field(default_factory=dict)
-    _nats: dict[FlowTuple, list[tuple[str | None, NatEntry]]] | None = None
+    _finders: dict[str | None, NatFinder] = field(default_factory=dict)
 
     #: of the source; [None] where it has no names
     nodes: list[str | None] = field(init=False)
@@ -129,18 +130,17 @@ class Search:
     def nats(self, flows: Iterable[FlowTuple]) -> list[tuple[str | None, NatEntry]]:
         """SNAT entries of packets of these flows, with their node."""
         wanted = list(flows)
-        if self.source.nat_of is not None:
-            return [(self.nodes[0], entry) for entry in self.source.nat_of(wanted)]
-        if self._nats is None:
-            self._nats = {}
-            for node, entry in self.all_nats():
-                self._nats.setdefault(entry.tuple, []).append((node, entry))
-        return [pair for flow in wanted for pair in self._nats.get(flow, ())]
+        return [(node, entry) for flow in wanted for node in self.nodes for entry in self._finder(node).of(flow)]
 
-    def all_nats(self) -> Iterator[tuple[str | None, NatEntry]]:
+    def nats_with(self, address: Address) -> Iterator[NatEntry]:
+        """SNAT entries that have the address at an end, before or after translation."""
         for node in self.nodes:
-            for entry in self.source.some(node, "nat").nat:
-                yield node, entry
+            yield from self._finder(node).with_address(address)
+
+    def _finder(self, node: str | None) -> NatFinder:
+        if node not in self._finders:
+            self._finders[node] = NatFinder(self.source, node)
+        return self._finders[node]
 
 
 def key_of(row: CtRow) -> tuple[object, ...]:

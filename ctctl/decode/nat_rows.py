@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from ctctl._ffi.rows import Field
 from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import KEY_SIZE
-from ctctl.decode.nat import VALUE_ADDRESS, VALUE_SIZE, encode_nat
+from ctctl.decode.nat import VALUE_ADDRESS, VALUE_SIZE, decode_nat, encode_nat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 BATCH = 8192
 #: Where a row of a listing has its age.
 AGE = Field(2, 0, 8)
+_AGE = struct.Struct("<q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,15 @@ class NatRows:
         (keys, key_size), (values, value_size) = self.matrices[:2]
         key, value = keys[at * key_size : (at + 1) * key_size], values[at * value_size : (at + 1) * value_size]
         return bytes(key), bytes(value), self.name or None
+
+    def entry(self, at: int, absent: frozenset[str] = frozenset()) -> NatEntry:
+        """One of them. ``absent``: what a listing does not show."""
+        found = decode_nat(*self.record(at))
+        if self.ages is None:
+            return found
+        (age,) = _AGE.unpack_from(self.ages, at * _AGE.size)
+        needs_ct = None if "needs_ct" in absent else found.needs_ct
+        return replace(found, created=None, needs_ct=needs_ct, key=None, value=None, age_s=age)
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,13 +293,6 @@ class Source:
             return (rows for table in self.snat(node) for rows in table.read())
         return self.some(node, "nat").nat_rows()
 
-    def find_nat(self, flows: Iterable[FlowTuple], node: str | None = None) -> list[NatEntry]:
-        """SNAT entries whose tuple, as packets have it, is one of ``flows``."""
-        if self.nat_of is not None:
-            return self.nat_of(flows)
-        wanted = set(flows)
-        return [entry for entry in self.listings(node).nat if entry.tuple in wanted]
-
     def close(self) -> None:
         """Close live maps and temporary files."""
         self.resources.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE, family_of_key, flags_of_direction
-from ctctl.decode.nat import VALUE_SIZE, decode_nat, encode_nat_key, encode_nat_value, nat_family
+from ctctl.decode.nat import VALUE_SIZE, encode_nat_key, encode_nat_value, nat_family
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction
 
@@ -50,45 +50,30 @@ class NatColumns:
 
     def entries(self) -> Iterator[NatEntry]:
         """One by one."""
-        name = pins.SNAT_TABLES[self.family]
-        if self.shows_ct is None:
-            yield from (decode_nat(*pair, name) for pair in zip(self.split_keys(), self._split_values(), strict=True))
-            return
-        for key, value, age in zip(self.split_keys(), self._split_values(), self.ages, strict=True):
-            found = decode_nat(key, value, name)
-            needs_ct = found.needs_ct if self.shows_ct else None
-            yield NatEntry(
-                name,
-                found.tuple,
-                found.direction,
-                found.related,
-                found.xlate,
-                found.to_addr,
-                found.to_port,
-                age_s=age,
-                needs_ct=needs_ct,
-            )
+        rows, absent = self._rows(), self.absent
+        yield from (rows.entry(at, absent) for at in range(len(rows)))
 
     def split_keys(self) -> list[bytes]:
         """The key of each."""
         return _split(self.keys, KEY_SIZE[self.family])
 
-    def _split_values(self) -> list[bytes]:
-        return _split(self.values, VALUE_SIZE[self.family])
-
     def table(self) -> NatTable:
         """As a table of bytes."""
-        from ctctl.decode.nat_rows import BATCH, NatRows, NatTable
+        from ctctl.decode.nat_rows import BATCH, NatTable
 
-        name = pins.SNAT_TABLES[self.family]
-        ages = None if self.shows_ct is None else self.ages.tobytes()
-        whole = NatRows(self.family, self.keys, self.values, name, ages)
+        whole = self._rows()
 
         def read() -> Iterator[NatRows]:
             for start in range(0, len(self), BATCH):
                 yield whole.part(start, start + BATCH)
 
-        return NatTable(name, self.family, read, self.absent)
+        return NatTable(whole.name, self.family, read, self.absent)
+
+    def _rows(self) -> NatRows:
+        from ctctl.decode.nat_rows import NatRows
+
+        ages = None if self.shows_ct is None else self.ages.tobytes()
+        return NatRows(self.family, self.keys, self.values, pins.SNAT_TABLES[self.family], ages)
 
 
 def _split(memory: bytearray, width: int) -> list[bytes]:
