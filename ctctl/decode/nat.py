@@ -14,6 +14,8 @@ from ctctl.model.tuples import Address, Direction, FlowTuple
 VALUE_SIZE = {4: constants.IPV4_NAT_ENTRY_SIZE, 6: constants.IPV6_NAT_ENTRY_SIZE}
 #: Where the translated address lies in a value, in both families.
 VALUE_ADDRESS = constants.IPV4_NAT_ENTRY_TO_SADDR
+#: Seconds that an entry of a listing is old.
+AGE_FORM = struct.Struct("<q")
 _PORT = {4: constants.IPV4_NAT_ENTRY_TO_SPORT, 6: constants.IPV6_NAT_ENTRY_TO_SPORT}
 
 

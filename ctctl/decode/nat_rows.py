@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ctctl._ffi.rows import Field
 from ctctl.decode.columns import fields_of
 from ctctl.decode.ct import KEY_SIZE
-from ctctl.decode.nat import VALUE_ADDRESS, VALUE_SIZE, decode_nat, encode_nat
+from ctctl.decode.nat import AGE_FORM, VALUE_ADDRESS, VALUE_SIZE, decode_nat, encode_nat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 BATCH = 8192
 #: Where a row of a listing has its age.
 AGE = Field(2, 0, 8)
-_AGE = struct.Struct("<q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class NatRows:
         found = decode_nat(*self.record(at))
         if self.ages is None:
             return found
-        (age,) = _AGE.unpack_from(self.ages, at * _AGE.size)
+        (age,) = AGE_FORM.unpack_from(self.ages, at * AGE_FORM.size)
         needs_ct = None if "needs_ct" in absent else found.needs_ct
         return replace(found, created=None, needs_ct=needs_ct, key=None, value=None, age_s=age)
 

@@ -195,6 +195,45 @@ def test_what_it_says_to_install_is_installed_where_it_is_missing(installed: Pat
     assert re.search(r"^Would install .*\bJinja2-", done.stdout, re.MULTILINE | re.IGNORECASE), done.stdout
 
 
+def _newer_pythons() -> list[Path]:
+    """Interpreters of this machine that are newer than the oldest that there are wheels for, one of each version."""
+    there = [Path(found) for minor in range(12, 20) if (found := shutil.which(f"python3.{minor}"))]
+    there += sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))
+    found: dict[tuple[int, ...], Path] = {}
+    for path in there:
+        asked = [path, "-I", "-c", "import sys, ensurepip; print(*sys.version_info[:2])"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=False)
+        version = tuple(map(int, said.stdout.split()))
+        if said.returncode == 0 and version > (3, 11):
+            found.setdefault(version, path)
+    return [path for _version, path in sorted(found.items())]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("python", _newer_pythons() or [None], ids=str)
+def test_newer_pythons_have_the_same_of_it(python: Path | None, wheel: Path, installed: Path, tmp_path: Path) -> None:
+    """One wheel for all of them: a listing, a packet through the datapath, and the help are what 3.11 prints."""
+    if python is None:
+        pytest.skip("this machine has no Python beside that of the tests")
+    place = tmp_path / "env"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([python, "-m", "venv", place], env=environment, check=True)
+    words = [place / "bin/pip", "install", "-qq", "--disable-pip-version-check", wheel]
+    subprocess.run(words, env=environment, check=True)
+    example = installed.parents[1] / "share/ctctl/examples/pod-to-pod.yaml"
+    for command in (
+        ["ct", "list", "--from", DUMP, "-o", "wide"],
+        ["ct", "list", "tcp and state != new", "--from", DUMP, "-o", "jsonl"],
+        ["doctor", "--from", ROOT / "examples/cilium-bugtool.tar.xz", "-o", "json"],
+        ["trace", "--scenario", example],
+        ["gc", "--help"],
+    ):
+        ours, theirs = (run(each, *command, check=False) for each in (place / "bin/ctctl", installed))
+        assert (ours.returncode, ours.stderr) == (theirs.returncode, theirs.stderr), command
+        assert ours.stdout == theirs.stdout
+        assert theirs.stdout
+
+
 @pytest.mark.kernel
 def test_the_tutorials_lab_comes_along(installed: Path) -> None:
     """From two nodes to a request that is answered, and everything away again, without a checkout."""

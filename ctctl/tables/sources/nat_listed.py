@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ctctl.abi import pins
 from ctctl.decode.ct import KEY_SIZE, family_of_key, flags_of_direction
-from ctctl.decode.nat import VALUE_SIZE, encode_nat_key, encode_nat_value, nat_family
+from ctctl.decode.nat import AGE_FORM, VALUE_SIZE, encode_nat_key, encode_nat_value, nat_family
 from ctctl.model.nat import NatEntry
 from ctctl.model.tuples import Direction
 
 if TYPE_CHECKING:
     from ctctl.decode.columns import Matrix
     from ctctl.decode.nat_rows import NatRows, NatTable
-
-_AGE = struct.Struct("<q")
 
 
 @dataclass(slots=True)
@@ -116,7 +114,7 @@ class ListedNat:
             return False
         part = self.part(family, shows_ct=entry.needs_ct is not None)
         try:
-            age = _AGE.pack(entry.age_s)
+            age = AGE_FORM.pack(entry.age_s)
             value = encode_nat_value(entry.to_addr, entry.to_port, 0, entry.needs_ct or 0)
         except struct.error:
             return False
