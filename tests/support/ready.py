@@ -17,6 +17,7 @@ from __future__ import annotations
 import array
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -55,6 +56,9 @@ def _import_everything() -> None:
 def serve(address: str, owner: int) -> None:
     """Fork for every connection until the process ``owner`` has ended."""
     _import_everything()
+    # What is there stays: a command that looked through it for garbage would have a page of its own of each.
+    gc.collect()
+    gc.freeze()
     owner_ended = os.pidfd_open(owner)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{address}")
