@@ -52,11 +52,14 @@ class Scrub:
 def explain_rows(
     name: str,
     rows: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
-    now: int,
+    now: int | None,
     scrub: Scrub | None = None,
     clock: Clock = _KTIME,
 ) -> list[Explanation]:
-    """The classes of the entries in ``rows`` (keys, values), those that go first, the biggest first."""
+    """The classes of the entries in ``rows`` (keys, values), those that go first, the biggest first.
+
+    ``now``: None where it is unknown, of which only a scrub can be told.
+    """
     found: dict[int, Explanation] = {}
     for keys, values in rows:
         if not len(keys):
@@ -65,25 +68,25 @@ def explain_rows(
             known = found.get(number)
             if known is None:
                 found[number] = _explanation(name, number, count, low, high, scrub=scrub)
-            else:
-                found[number] = replace(
-                    known,
-                    count=known.count + count,
-                    least_s=min(known.least_s, low),
-                    most_s=max(known.most_s, high),
-                )
+                continue
+            found[number] = replace(
+                known,
+                count=known.count + count,
+                least_s=min(known.least_s, low) if known.least_s is not None and low is not None else None,
+                most_s=max(known.most_s, high) if known.most_s is not None and high is not None else None,
+            )
     return sorted(found.values(), key=lambda e: (not e.goes, -e.count))
 
 
 def _groups(
-    keys: NDArray[np.uint8], values: NDArray[np.uint8], now: int, scrub: Scrub | None, clock: Clock
-) -> list[tuple[int, int, int, int]]:
-    """(fine class number, count, least and most seconds since or until expiry) of a batch."""
+    keys: NDArray[np.uint8], values: NDArray[np.uint8], now: int | None, scrub: Scrub | None, clock: Clock
+) -> list[tuple[int, int, int | None, int | None]]:
+    """(fine class number, count, least and most seconds since or until expiry, None where now is) of a batch."""
     import numpy as np
 
     flags = classes.entry_flags(values)
-    left = classes.in_seconds(classes.lifetimes(values).astype(np.int64), clock) - clock.seconds(now)
-    over = classes.expired(values, now)
+    left = classes.in_seconds(classes.lifetimes(values).astype(np.int64), clock) - clock.seconds(now or 0)
+    over = classes.expired(values, now) if now is not None else np.zeros(len(values), np.bool_)
     state = (flags & _CLOSING_MASK) | ((flags & CtFlags.SeenNonSyn) != 0).astype(np.uint16) << _SEEN_SHIFT
     chosen = scrub.of(keys) if scrub is not None else over
     numbers = (classes.class_numbers(keys).astype(np.int64) << 5) | (chosen << 4) | (state << 1) | over
@@ -91,11 +94,17 @@ def _groups(
     ordered, distance = numbers[order], np.abs(left)[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     counts = np.diff(np.append(starts, len(ordered)))
+    groups = zip(ordered[starts].tolist(), counts.tolist(), strict=True)
+    if now is None:
+        return [(number, count, None, None) for number, count in groups]
     lows, highs = np.minimum.reduceat(distance, starts), np.maximum.reduceat(distance, starts)
-    return list(zip(ordered[starts].tolist(), counts.tolist(), lows.tolist(), highs.tolist(), strict=True))
+    spans = zip(lows.tolist(), highs.tolist(), strict=True)
+    return [(*group, *span) for group, span in zip(groups, spans, strict=True)]
 
 
-def _explanation(map_name: str, number: int, count: int, low: int, high: int, *, scrub: Scrub | None) -> Explanation:
+def _explanation(
+    map_name: str, number: int, count: int, low: int | None, high: int | None, *, scrub: Scrub | None
+) -> Explanation:
     state = number >> 1 & 7
     flags = state & _CLOSING_MASK | (CtFlags.SeenNonSyn if state >> _SEEN_SHIFT else 0)
     entry_class = classes.class_of(number >> 5)

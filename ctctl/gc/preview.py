@@ -56,13 +56,13 @@ def preview(source: Source, interval_s: float = interval.START_S, scrub: Scrub |
 def explanations(source: Source, scrub: Scrub | None = None) -> tuple[list[Explanation], list[str]]:
     """Why the entries of ``source`` would go or stay, and which tables cannot be told of.
 
-    Raises CtctlError where no time is known.
+    Raises CtctlError where no time is known, unless a scrub asks, which needs none.
     """
-    timed, notes = _timed(source)
+    timed, notes = (list(source.tables), []) if scrub is not None else _timed(source)
     found = [
         replace(one, node=table.node)
         for table in timed
-        for one in explain_rows(table.name, _rows(table), _now(table), scrub, table.clock)
+        for one in explain_rows(table.name, _rows(table), _time(table, scrub), scrub, table.clock)
     ]
     return found, notes
 
@@ -88,6 +88,10 @@ def _named(table: str, node: str | None) -> str:
 def _now(table: CtTable) -> int:
     assert table.now is not None or table.count == 0
     return table.now or 0
+
+
+def _time(table: CtTable, scrub: Scrub | None) -> int | None:
+    return table.now if scrub is not None else _now(table)
 
 
 def _rows(table: CtTable) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:

@@ -138,8 +138,9 @@ class Report:
 class Explanation:
     """One class of entries with one fate.
 
-    ``least_s`` and ``most_s``: seconds since expiry (``goes``) or left (not). ``timeout``: the
-    datapath's timeout that set the lifetime, by its node file name (docs/reference/abi.md, "Timeouts").
+    ``least_s`` and ``most_s``: seconds since expiry (``expired``) or left (not); None where a scrub tells of a table
+    whose time is unknown. ``timeout``: the datapath's timeout that set the lifetime, by its node file name
+    (docs/reference/abi.md, "Timeouts").
     """
 
     map: str
@@ -147,8 +148,8 @@ class Explanation:
     state: CtState
     goes: bool
     count: int
-    least_s: int
-    most_s: int
+    least_s: int | None
+    most_s: int | None
     timeout: str
     #: whose entries a scrub takes, expired or not
     scrubbed: str | None = None
@@ -160,8 +161,11 @@ class Explanation:
         """One sentence for an operator."""
         span = f"{self.least_s} s" if self.least_s == self.most_s else f"{self.least_s} to {self.most_s} s"
         if self.scrubbed is not None:
+            whose = f"{'of' if self.goes else 'not of'} {self.scrubbed}"
+            if self.least_s is None:
+                return f"{whose}; what is left of {self.timeout} is unknown"
             age = f"expired {span} ago" if self.expired else f"{span} left of {self.timeout}"
-            return f"{'of' if self.goes else 'not of'} {self.scrubbed}; {age}"
+            return f"{whose}; {age}"
         if self.goes:
             return f"expired {span} ago, {self.timeout} ran out without a packet"
         return f"{span} left of {self.timeout}"

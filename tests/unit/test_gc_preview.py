@@ -11,9 +11,11 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TextIO
 
+import jsonschema
 import numpy as np
 import pytest
 
+from ctctl.cli.schemas import SCHEMAS
 from ctctl.decode.ct import decode_entry, encode_key, encode_value
 from ctctl.errors import CtctlError, NotFoundError, UsageError
 from ctctl.gc.backends import entries_of_backend
@@ -66,6 +68,23 @@ def test_a_scrub_takes_what_is_alive_and_says_so() -> None:
     document = report_document(preview(world(), scrub=scrub))
     assert (document["selected"], document["others"], document["scrubbed"]) == (2, 2, "pod1")
     assert "expired" not in document
+
+
+def test_a_scrub_of_a_table_whose_time_is_unknown_says_what_it_takes() -> None:
+    source = Source("old", [table([entry("10.0.0.1", 1, "10.0.0.2"), entry("10.0.0.3", 3, "10.0.0.4")], now=None)])
+    scrub = Scrub("pod1", (POD.packed,))
+    found, notes = explanations(source, scrub)
+    assert notes == []
+    assert [(one.goes, one.count, one.why) for one in found] == [
+        (True, 1, "of pod1; what is left of regular-tcp is unknown"),
+        (False, 1, "not of pod1; what is left of regular-tcp is unknown"),
+    ]
+    shown = StringIO()
+    write_explanations(found, OutputOptions(Format.jsonl), shown)
+    for line in shown.getvalue().splitlines():
+        document = json.loads(line)
+        jsonschema.validate(document, SCHEMAS[document["schema"]])
+        assert (document["least_s"], document["most_s"]) == (None, None)
 
 
 def test_a_scrub_of_the_other_ip_version_takes_nothing() -> None:
