@@ -32,9 +32,8 @@ _ENDINGS: Final = frozenset(
     )
 )
 _BLOCK: Final = 1 << 20
-#: What a lake's files of one node take at most, in units of ``config.budget``; and of those that are asked at once.
-NODE_WORK: Final = 6000
-ASKED_NODE_WORK: Final = 10_000
+#: What a lake's files of one node take, in units of ``config.budget``, and what asking them takes.
+NODE_WORK: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)

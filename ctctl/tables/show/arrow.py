@@ -270,17 +270,8 @@ class StampedRows:
     def address(self, name: str, high: Array, low: Array, *, named: bool = True) -> dict[str, Any]:
         """The columns of an address from its two numbers, with what it is called."""
         high, low = high.astype(np.uint64, copy=False), low.astype(np.uint64, copy=False)
-        if self.family == 4:
-            coded = self.pa.array(low).dictionary_encode()
-            texts = [_text_of_ipv4(number) for number in coded.dictionary.to_pylist()]
-        else:
-            octets = np.stack([high, low], axis=1).astype(">u8").tobytes()
-            binary = self.pa.FixedSizeBinaryArray.from_buffers(
-                self.pa.binary(16), self.count, [None, self.pa.py_buffer(octets)]
-            )
-            coded = binary.dictionary_encode()
-            texts = [text_of_ipv6(raw) for raw in coded.dictionary.to_pylist()]
-        codes = coded.indices.to_numpy()
+        codes, found = self._dictionary(high, low)
+        texts = [_text_of_ipv4(one) if isinstance(one, int) else text_of_ipv6(one) for one in found]
         made = {
             f"{name}_lo": self.pa.array(low.view(np.int64)),
             f"{name}_hi": self.pa.array(high.view(np.int64)),
@@ -289,6 +280,23 @@ class StampedRows:
         if named:
             made[f"{name}_name"] = self.named(codes, [self.stamp.names.get(text) for text in texts])
         return made
+
+    def _dictionary(self, high: Array, low: Array) -> tuple[Array, list[Any]]:
+        """The address of each as a place in a list of all of them: IPv4 as a number, IPv6 as octets."""
+        octets = None if self.family == 4 else np.stack([high, low], axis=1).astype(">u8").tobytes()
+        if self.count <= _FEW_ROWS:
+            # The library's own way would load all of its functions first, for as long as a small file takes in all.
+            ends = low.tolist() if octets is None else [octets[at : at + 16] for at in range(0, len(octets), 16)]
+            places = {end: at for at, end in enumerate(dict.fromkeys(ends))}
+            return np.array([places[end] for end in ends], np.int32), list(places)
+        if octets is None:
+            coded = self.pa.array(low).dictionary_encode()
+        else:
+            buffers = [None, self.pa.py_buffer(octets)]
+            coded = self.pa.FixedSizeBinaryArray.from_buffers(
+                self.pa.binary(16), self.count, buffers
+            ).dictionary_encode()
+        return coded.indices.to_numpy(), coded.dictionary.to_pylist()
 
     # ---- kinds of columns
 
