@@ -33,7 +33,7 @@ _ENDINGS: Final = frozenset(
 )
 _BLOCK: Final = 1 << 20
 #: What a lake's files of one node take, in units of ``config.budget``, and what asking them takes.
-NODE_WORK: Final = 6000
+NODE_WORK: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)

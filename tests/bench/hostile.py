@@ -200,7 +200,9 @@ def main() -> int:
     parser.add_argument("--forked", action="store_true", help="run what is not dear as forks of one program")
     parser.add_argument("--anew", action="store_true", help="forget what was run before")
     parser.add_argument("--how", default="one process for each run, by its own rusage", help="a word for the result")
-    parser.add_argument("--out", type=Path, help="write the worst of each command and file here, as JSON")
+    parser.add_argument(
+        "--out", type=Path, help="write the worst of each command and file here, as JSON, and beside it for people"
+    )
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.make:
@@ -241,6 +243,28 @@ def main() -> int:
 
 def _write(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
+    path.with_suffix(".md").write_text(_page(document))
+
+
+def _page(document: dict[str, Any]) -> str:
+    """The worst of each command, for people."""
+    limits, over = document["limits"], document["over"]
+    lines = [
+        f"# Hostile files: {document['files']} before {document['commands']} commands, the worst of each",
+        "",
+        f"{document['runs']} runs, {document['not_run']} not run, {len(over)} over {limits['cpu_s']:g} s of CPU or "
+        f"{limits['mebibytes']} MiB or ended in anything but an answer or one line.",
+        f"How: {document['how']}.",
+        "",
+        "| command | CPU, s | of | MiB | of |",
+        "|---|---|---|---|---|",
+    ]
+    for command, worst in document["commands_worst"].items():
+        typed = command.replace("|", "\\|")
+        lines.append(
+            f"| `{typed}` | {worst['cpu_s']} | {worst['cpu_file']} | {worst['mebibytes']} | {worst['memory_file']} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ctctl.config.allowance import allowance, shared
 from ctctl.config.budget import FREE_WORK, OWN_FREE_WORK, SMALL, WORK_A_BYTE, WORK_A_BYTE_BEYOND, Budget, LimitError
 from ctctl.config.yamltree import parse_yaml
 from ctctl.errors import ConfigError
+from ctctl.fleet.collect import NODE_WORK
 from ctctl.tables.namebook import NameBook
 from ctctl.tables.names import book_of
 from ctctl.tables.names_files import add_file
@@ -72,18 +73,18 @@ def test_what_is_done_with_each_node_is_paid_for_where_it_is_read(tmp_path: Path
         for number in range(200):
             archive.writestr(f"n{number}/ct-list.txt", lines("ct", 1))
     nodes = {}
-    for a_node in (0, 6000):
+    for a_node in (0, NODE_WORK):
         with shared(a_node), open_source(str(path)) as source:
             nodes[a_node] = len(source.nodes())
             assert bool(source.partial) == bool(a_node)
     assert nodes[0] == 200
-    assert 0 < nodes[6000] < 150
+    assert 0 < nodes[NODE_WORK] < 150
     one = tmp_path / "one"
     one.mkdir()
     for number in range(40):  # what pays for itself is whole
         (one / f"n{number}").mkdir()
         (one / f"n{number}" / "ct-list.txt").write_bytes(lines("ct", 100))
-    with shared(6000), open_source(str(one)) as source:
+    with shared(NODE_WORK), open_source(str(one)) as source:
         assert len(source.nodes()) == 40
         assert not source.partial
 

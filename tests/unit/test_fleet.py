@@ -576,6 +576,31 @@ def test_a_group_of_rows_is_of_one_direction_by_the_end_that_is_elsewhere(tmp_pa
         assert group[end].to_pylist() == sorted(group[end].to_pylist())
 
 
+@pytest.mark.parametrize("counts", [(), (0,), (3,), (100, 100), (200, 100), (3, 5000), (5000, 3)])
+def test_few_rows_are_one_plain_group_and_many_are_packed(counts: tuple[int, ...]) -> None:
+    """However few the first table of a node has: the file is what all of them make."""
+    from pyarrow import parquet
+
+    from ctctl.tables.show.arrow import ParquetFile
+
+    columns = {"word": "word", "flow": "int64", "packets": "uint64"}
+    stream, pa = io.BytesIO(), pyarrow()
+    file = ParquetFile(columns, stream)
+    wanted: list[dict[str, object]] = []
+    for number, count in enumerate(counts):
+        made = [{"word": f"w{number}", "flow": at, "packets": None if at % 2 else at} for at in range(count)]
+        wanted += made
+        file.add(pa.Table.from_pylist(made, schema=schema_of(columns)))
+    file.close()
+    written = parquet.ParquetFile(io.BytesIO(stream.getvalue()))
+    assert written.read().to_pylist() == wanted
+    assert file.rows == len(wanted) == written.metadata.num_rows
+    packed = len(wanted) > 256
+    assert written.num_row_groups == (len([count for count in counts if count]) if packed else int(bool(counts)))
+    for group in range(written.num_row_groups):
+        assert (written.metadata.row_group(group).column(0).compression == "ZSTD") == packed
+
+
 def test_clusters_of_one_lake_are_told_apart(tmp_path: Path) -> None:
     """One address in two clusters is two pods, whatever the clusters are called."""
     names, lake = ["o'brien/eu", 'a"b=c'], str(tmp_path / "lake")

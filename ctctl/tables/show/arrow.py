@@ -270,17 +270,8 @@ class StampedRows:
     def address(self, name: str, high: Array, low: Array, *, named: bool = True) -> dict[str, Any]:
         """The columns of an address from its two numbers, with what it is called."""
         high, low = high.astype(np.uint64, copy=False), low.astype(np.uint64, copy=False)
-        if self.family == 4:
-            coded = self.pa.array(low).dictionary_encode()
-            texts = [_text_of_ipv4(number) for number in coded.dictionary.to_pylist()]
-        else:
-            octets = np.stack([high, low], axis=1).astype(">u8").tobytes()
-            binary = self.pa.FixedSizeBinaryArray.from_buffers(
-                self.pa.binary(16), self.count, [None, self.pa.py_buffer(octets)]
-            )
-            coded = binary.dictionary_encode()
-            texts = [text_of_ipv6(raw) for raw in coded.dictionary.to_pylist()]
-        codes = coded.indices.to_numpy()
+        codes, found = self._dictionary(high, low)
+        texts = [_text_of_ipv4(one) if isinstance(one, int) else text_of_ipv6(one) for one in found]
         made = {
             f"{name}_lo": self.pa.array(low.view(np.int64)),
             f"{name}_hi": self.pa.array(high.view(np.int64)),
@@ -289,6 +280,23 @@ class StampedRows:
         if named:
             made[f"{name}_name"] = self.named(codes, [self.stamp.names.get(text) for text in texts])
         return made
+
+    def _dictionary(self, high: Array, low: Array) -> tuple[Array, list[Any]]:
+        """The address of each as a place in a list of all of them: IPv4 as a number, IPv6 as octets."""
+        octets = None if self.family == 4 else np.stack([high, low], axis=1).astype(">u8").tobytes()
+        if self.count <= _FEW_ROWS:
+            # The library's own way would load all of its functions first, for as long as a small file takes in all.
+            ends = low.tolist() if octets is None else [octets[at : at + 16] for at in range(0, len(octets), 16)]
+            places = {end: at for at, end in enumerate(dict.fromkeys(ends))}
+            return np.array([places[end] for end in ends], np.int32), list(places)
+        if octets is None:
+            coded = self.pa.array(low).dictionary_encode()
+        else:
+            buffers = [None, self.pa.py_buffer(octets)]
+            coded = self.pa.FixedSizeBinaryArray.from_buffers(
+                self.pa.binary(16), self.count, buffers
+            ).dictionary_encode()
+        return coded.indices.to_numpy(), coded.dictionary.to_pylist()
 
     # ---- kinds of columns
 
@@ -404,49 +412,63 @@ class _Rows(StampedRows):
 class ParquetFile:
     """A Parquet file of these columns, written a table at a time: zstd, dictionaries, groups of rows.
 
-    Where the first table has few rows nothing is compressed: it would take longer than all else of such a file, one of
-    each of a thousand small nodes, and save nothing.
+    Of few rows it is one group, of plain values: all that makes a large file small would take longer than all else of
+    such a file, one of each of a thousand small nodes.
     """
 
     def __init__(self, columns: Mapping[str, str], stream: BinaryIO | Any) -> None:
         self._columns = columns
         self._stream = stream
         self._writer: Any = None
+        #: until there are more than a few rows
+        self._held: list[Any] = []
         self.rows = 0
 
-    def _begun(self, rows: int) -> Any:
-        """The library's writer, made when the number of the first rows is known."""
-        if self._writer is None:
-            coded = [name for name in self._columns if name not in _DIVERSE | _NARROW]
-            narrow = [name for name in self._columns if name in _NARROW]
-            packed = coded if rows > _FEW_ROWS else []
-            self._writer = pyarrow("parquet").parquet.ParquetWriter(
-                self._stream,
-                schema_of(self._columns),
-                compression={name: "zstd" if name in packed else "none" for name in self._columns},
-                compression_level=dict.fromkeys(packed, 1) or None,
-                use_dictionary=coded,
-                column_encoding=dict.fromkeys(narrow, "DELTA_BINARY_PACKED"),
-                store_schema=False,
-                write_statistics=True,
-                # A group's column is a page, made at once: each page and each step costs as much as thousands of rows.
-                write_batch_size=ROW_GROUP,
-            )
-        return self._writer
-
     def add(self, table: Any) -> None:
-        """Write the rows of an Arrow table."""
-        self._begun(table.num_rows).write_table(table, ROW_GROUP)
+        """Write the rows of an Arrow table, or keep them while they are few."""
         self.rows += table.num_rows
+        self._held.append(table)
+        if self._writer is None and self.rows > _FEW_ROWS:
+            self._writer = self._large()
+        if self._writer is not None:
+            self._write_held()
 
     def close(self) -> None:
         """Write the end; before it the file is none."""
-        self._begun(0).close()
+        if self._writer is None:
+            self._writer = self._small()
+            self._held = [pyarrow().concat_tables(self._held)] if self._held else []
+            self._write_held()
+        self._writer.close()
 
     def give_up(self) -> None:
         """Leave the file without an end: the library else writes one when the object goes, wherever that fails."""
         if self._writer is not None:
             self._writer.is_open = False
+
+    def _write_held(self) -> None:
+        for table in self._held:
+            self._writer.write_table(table, ROW_GROUP)
+        self._held = []
+
+    def _small(self) -> Any:
+        return self._made(compression="none", use_dictionary=False, write_statistics=False)
+
+    def _large(self) -> Any:
+        coded = [name for name in self._columns if name not in _DIVERSE | _NARROW]
+        return self._made(
+            compression={name: "zstd" if name in coded else "none" for name in self._columns},
+            compression_level=dict.fromkeys(coded, 1) or None,
+            use_dictionary=coded,
+            column_encoding={name: "DELTA_BINARY_PACKED" for name in self._columns if name in _NARROW},
+            write_statistics=True,
+            # A group's column is a page, made at once: each page and each step costs as much as thousands of rows.
+            write_batch_size=ROW_GROUP,
+        )
+
+    def _made(self, **how: Any) -> Any:
+        writer = pyarrow("parquet").parquet.ParquetWriter
+        return writer(self._stream, schema_of(self._columns), store_schema=False, **how)
 
 
 def write_parquet(tables: list[CtTable], batches: Any, stream: BinaryIO, stamp: Stamp | None = None) -> int:

@@ -107,7 +107,7 @@ class _Dumps:
         self.walk = Walk(self._add)
         #: bytes of files with names that may still be kept
         self.names_left = MAX_OWN
-        self._nodes = 0
+        self._dumps = self._nodes = 0
 
     def finish(self) -> Dumps:
         partial = list(dict.fromkeys(self.walk.partial))
@@ -132,9 +132,9 @@ class _Dumps:
             part.facts.made_unix = made_by_name(str(path))
             for host, one in part.by_host(None).items():
                 self.members.add(path, one, host)
-            if self.members.count > self._nodes:
-                self._nodes = self.members.count
-                budget.spend(_NODE_WORK + allowance().a_node)
+            more, self._dumps = self.members.count > self._dumps, self.members.count
+            new, self._nodes = self.members.nodes - self._nodes, self.members.nodes
+            budget.spend(_NODE_WORK * more + allowance().a_node * new)
 
     def _kept(self, stream: Prefixed, name: str, part: Dump, budget: Budget) -> Reader:
         """The file's stream; one that may hold names is read, and kept, as far as the limits go."""

@@ -134,20 +134,25 @@ class Members:
     folders: dict[Way, _Place] = field(default_factory=dict)
     #: what could not be read of files of which nothing else is known
     loose: list[str] = field(default_factory=list)
-    #: how many dumps there are, each perhaps a node's
+    #: how many dumps there are, each perhaps a node's, and how many of them are, by what is in them
     count: int = 0
+    nodes: int = 0
 
     def add(self, path: PurePosixPath, part: Dump, host: str | None = None) -> None:
         """What one file holds; ``host``: of the machine that the file itself names."""
         pod = node_of(path)
         if pod is not None:
-            self.count += _add_to(self.pods, pod, part)
+            new = _add_to(self.pods, pod, part)
+            self.count, self.nodes = self.count + new, self.nodes + new
             return
         if not part.kinds and not part.documents:
             self.loose += part.partial
             return
         place = self.folders.setdefault(_way_of(path), _Place())
-        self.count += _add_to(place.words, word_of(path) if host is None else host, part)
+        word = word_of(path) if host is None else host
+        known = word in place.words and bool(place.words[word].tables)
+        self.count += _add_to(place.words, word, part)
+        self.nodes += bool(place.words[word].tables) and not known
 
     def unread(self, path: PurePosixPath | None, text: str) -> None:
         """What of a file could not be read: of the node that it is of, where that is known and has others."""
