@@ -179,7 +179,8 @@ def source_words(where: SourceArgs) -> Where:
         *(("--node", name) for name in where.named),
     )
     every = " -A" if where.every_node else ""
-    return Where(every + _typed(*given, ("--layout", where.layout)), timed)
+    target = _typed(*given) if len(given) == 1 else ""
+    return Where(every + _typed(*given, ("--layout", where.layout)), timed, target=target)
 
 
 def _typed(*options: tuple[str, str | int | None]) -> str:

@@ -196,7 +196,7 @@ def examine(
         named = (
             f" --node {shell_word(node)}" if node is not None and len(nodes) > 1 and "--node" not in where.place else ""
         )
-        its = where._replace(place=where.place + named)
+        its = where._replace(place=where.place + named, target=where.target if len(nodes) == 1 else "")
         facts = gather(source, node=node, gc_interval_s=gc_interval_s, sample_s=sample_s, where=its)
         found.append((node, diagnose(facts)))
     return found

@@ -25,6 +25,7 @@ from ctctl.model.tuples import Address
 from ctctl.node.counters import create_errnos, hook_counters, stats
 from ctctl.node.paths import NodePaths
 from ctctl.node.status import ProgramStatus, node_status
+from ctctl.out.text import shell_word
 from ctctl.tables.snat_ports import PortRange, range_of
 from ctctl.tables.snat_use import SnatUse
 from ctctl.tables.sources.base import CtTable, Source
@@ -78,6 +79,7 @@ class Facts:
     minor: int | None = None
     #: what a command needs to look at the same source, and to change what another program owns
     where: Where = HERE
+    target: str = ""
     foreign: bool = False
     live: bool = False
     #: the hooks of a node that ctctl loaded; none where it is none
@@ -117,8 +119,8 @@ class Facts:
         return f"{self.where.by}{command.removeprefix('ctctl')}{self.where.place}"
 
     def change(self, command: str) -> str:
-        """A command that changes the node's tables; it asks first."""
-        return f"{command} --allow-foreign" if self.foreign else command
+        """A command that changes the node's tables, these where they are live; it asks first."""
+        return f"{command}{self.target}{' --allow-foreign' * self.foreign}"
 
     def delete(self, table: TableFacts, mask: Mask, count: int = 3) -> tuple[str, ...]:
         """Commands that delete the first of the chosen entries, one by one: no other may go with them."""
@@ -157,6 +159,13 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
         return None
 
 
+def _target(where: Where, directory: Path | None) -> str:
+    """The option by which a command that changes tables finds the live ones in ``directory`` and no others."""
+    if directory is None or where.by != HERE.by or not where.place:
+        return ""
+    return where.target or f" --from {shell_word(str(directory))}"
+
+
 def gather(
     source: Source, *, node: str | None, gc_interval_s: float | None, sample_s: float = 0.0, where: Where = HERE
 ) -> Facts:
@@ -187,6 +196,7 @@ def gather(
         told_pressure={name: fact.value for name, fact in told.pressure.items()},
         capacity_evidence={table.name: table.capacity_evidence for table in shared if table.capacity_evidence},
         where=where,
+        target=_target(where, directory),
         foreign=home.foreign,
         live=directory is not None or any(table.live is not None for table in tables),
         snat_range=range_of(source, node),

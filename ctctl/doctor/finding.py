@@ -19,12 +19,14 @@ class Severity(StrEnum):
 class Where(NamedTuple):
     """What a command needs to look at the same source: options for which one it is and for the time of its tables.
 
+    ``target`` is the option that names it where that is one: commands that change tables take no more.
     ``by`` is the command that it goes through: ``ctctl``, or one that fetches the source first.
     """
 
     place: str = ""
     time: str = ""
     by: str = "ctctl"
+    target: str = ""
 
 
 #: The tables of this machine, as commands find them by themselves.

@@ -319,6 +319,23 @@ def test_command_line(node: TableDir, tmp_path: Path) -> None:
     assert document["findings"][0]["advice"]
 
 
+def test_what_mends_is_told_of_the_tables_that_were_looked_at(node: TableDir, tmp_path: Path) -> None:
+    """A machine has others, which ``ctctl gc`` alone would take; of a dump it is the node's business."""
+    for port in range(1, 40):
+        put(node, TCP, key4(POD, port, PEER, 80), lifetime=1)
+    document = json.loads(doctor("--from", node.path, "--now", NOW, "-o", "json").stdout)
+    mends = [command for finding in document["findings"] for command in finding["mend"]]
+    assert mends
+    assert {f"--from {node.path}" in command for command in mends if command.startswith("ctctl ")} == {True}
+    snapshot = tmp_path / "node.ctsnap"
+    with open_source(str(node.path), SourceOptions(now=NOW)) as source, snapshot.open("wb") as stream:
+        write_snapshot(source, source.tables, lambda table: table.read(), stream)
+    document = json.loads(doctor("--from", snapshot, "--now", NOW, "-o", "json").stdout)
+    mends = [command for finding in document["findings"] for command in finding["mend"]]
+    assert mends
+    assert not any("--from" in command for command in mends)
+
+
 def test_trend_of_a_growing_table(node: TableDir) -> None:
     with open_source(str(node.path), SourceOptions(now=NOW)) as source:
         table = source.tables[0]
