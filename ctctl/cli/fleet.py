@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ctctl.fleet.lake import Lake
     from ctctl.fleet.questions import Query, Value
+    from ctctl.tables.sources.base import Source
 
 app = typer.Typer(
     help="Tables of many nodes as Parquet files, and questions to them in SQL.",
@@ -163,6 +164,7 @@ def ask(
     from ctctl.cli.report import say
     from ctctl.fleet import questions
     from ctctl.fleet.show import answer_view, question_view, rows_of
+    from ctctl.fleet.tables import latest_of
     from ctctl.out.output import write_rows
     from ctctl.tables.snat_ports import FIRST_PORT
 
@@ -197,7 +199,7 @@ def ask(
         say(f"the first {limit} rows; more with --limit")
     write_rows(answer_view(answer), rows, replace(options, limit=limit), sys.stdout)
     sys.stdout.flush()
-    unknown = questions.lacking(asked, collections)
+    unknown = questions.lacking(asked.needs, latest_of(collections))
     if unknown:
         raise PartialDataError("unknown for: " + "; ".join(unknown))
 
@@ -249,9 +251,18 @@ def sql(
     ctctl fleet sql 'SELECT count(*) FROM ct' --lake lake/
     ctctl fleet sql 'SELECT node, count(*) FROM ct GROUP BY node' --lake lake/
     """
-    from ctctl.fleet.questions import Query
+    from ctctl.fleet.duck import tables_named
+    from ctctl.fleet.questions import Query, lacking
+    from ctctl.fleet.tables import TABLES, latest_of
 
-    show_answer(_lake(lake), Query(text, {}), engine, master, out)
+    opened, query = _lake(lake), Query(text, {})
+    show_answer(opened, query, engine, master, out)
+    sys.stdout.flush()
+    named, collections = tables_named(query), opened.collections()
+    needs = [table for table in TABLES if named & {table, f"{table}_latest"}]
+    asked = collections if named & set(TABLES) else latest_of(collections)
+    if needs and (unknown := lacking(needs, asked)):
+        raise PartialDataError("unknown for: " + "; ".join(unknown))
 
 
 @app.command("list")
@@ -313,9 +324,10 @@ def sql_of_source(
     from ctctl.cli.report import opened
     from ctctl.config.allowance import shared
     from ctctl.fleet.collect import NODE_WORK, collect_source
-    from ctctl.fleet.duck import duckdb
+    from ctctl.fleet.duck import duckdb, tables_named
     from ctctl.fleet.lake import Lake
     from ctctl.fleet.questions import Query
+    from ctctl.fleet.tables import TABLES
     from ctctl.tables.show.arrow import pyarrow
 
     for library in (duckdb, pyarrow):
@@ -324,7 +336,26 @@ def sql_of_source(
         lake = Lake(str(Path(folder)))
         spec = where.source[-1] if where.source else "auto"
         try:
-            collect_source(lake, source, spec)
+            outcomes = collect_source(lake, source, spec)
         except OSError as error:  # of the source: what the lake says has its own error
             raise DecodeError(f"{error.filename or spec}: {error.strerror or error}") from None
-        show_answer(lake, Query(text, {}), "duckdb", "", out)
+        if all(one.status == "failed" for one in outcomes):
+            raise NotFoundError(f"{spec} shows no table that SQL is asked of: {', '.join(TABLES)}")
+        query = Query(text, {})
+        show_answer(lake, query, "duckdb", "", out)
+        _check_shown(source, lake, {name.removesuffix("_latest") for name in tables_named(query)})
+
+
+def _check_shown(source: Source, lake: Lake, named: set[str]) -> None:
+    """Say what a source does not show of the tables that were asked: missing data, but where it is live."""
+    from ctctl.cli.listed import is_live, title
+    from ctctl.cli.report import say
+
+    collections = lake.collections()
+    for one in collections:
+        whose = f"{one.node}: " if len(collections) > 1 else ""
+        for table in sorted(named - set(one.tables)):
+            if is_live(source, one.node if one.node in source.nodes() else None):
+                say(f"{whose}not pinned here: {title(table)}")
+            else:
+                source.partial.append(f"{whose}the source does not show {title(table)}: unknown")

@@ -104,6 +104,11 @@ _TITLES = {
 }
 
 
+def title(kind: str) -> str:
+    """What a table is called in a sentence: a kind of listing, or ``ct``."""
+    return _TITLES.get(kind, "the conntrack table")
+
+
 #: Kinds that every Cilium node has: where they are not pinned nothing is known.
 _UNKNOWN = {
     "counters": "no table of Cilium's counters (cilium_metrics) is pinned here: what was dropped is unknown",

@@ -21,6 +21,8 @@ from ctctl.fleet.tables import TABLES, collection_rows, empty_rows, plain_schema
 MEMORY: Final = "1400MB"
 #: The type of a cluster's name, which is a text in every row: compared and counted it is a number.
 _CLUSTER: Final = "cluster_word"
+#: What tells of a SELECT or a table, and of no row.
+_TELLING: Final = re.compile(r"\s*(?:explain|describe|desc|show)\b", re.IGNORECASE)
 _EXPLAIN: Final = re.compile(r"\s*explain\s+(?:analyze\s+)?", re.IGNORECASE)
 #: What only asks, as DuckDB calls it; the second is a PIVOT, whose columns it asks for first.
 _ASKING: Final = (["SELECT"], ["MULTI"])
@@ -57,6 +59,21 @@ def answer(lake: Lake, query: Query, memory: str = MEMORY) -> Any:
             raise UsageError(f"SQL: {_line(error)}") from None
         except library.Error as error:
             raise QueryError(f"DuckDB: {_line(error)}") from None
+
+
+def tables_named(query: Query) -> set[str]:
+    """The tables of a lake that a SELECT reads, ``TABLE_latest`` by that name.
+
+    As DuckDB understands the text; where it does not say, or is not there (Spark answers), each that is a word of it.
+    """
+    if _TELLING.match(query.sql):
+        return set()
+    lake_tables = {name for table in TABLES for name in (table, f"{table}_latest")}
+    try:
+        named = duckdb().connect().get_table_names(query.sql)
+    except Exception:  # a text with parameters, a PIVOT, one of Spark's own
+        named = re.findall(r"\w+", query.sql)
+    return lake_tables & {name.lower() for name in named}
 
 
 def _only_asks(connection: Any, text: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from functools import cache
 from importlib import resources
 from typing import Final
@@ -102,12 +104,15 @@ def dollar_parameters(sql: str) -> str:
     return _PARAMETER.sub(r"$\1", sql)
 
 
-def lacking(asked: Question, collections: Sequence[Collection]) -> list[str]:
-    """What the answer does not know, a node a line: of its newest collection."""
-    found = []
-    for one in latest_of(collections):
+def lacking(needs: Iterable[str], asked: Sequence[Collection]) -> list[str]:
+    """What an answer of these collections, by these tables, does not know: a collection a line."""
+    found, needs = [], list(needs)
+    many = Counter((one.cluster, one.node) for one in asked)
+    for one in asked:
         node = f"{one.cluster}/{one.node}"
-        absent = [table for table in asked.needs if table not in one.tables]
+        if many[one.cluster, one.node] > 1:
+            node += f" at {one.collected_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        absent = [table for table in needs if table not in one.tables]
         if absent:
             found.append(f"{node}: no {' and no '.join(absent)} table was collected")
         elif not one.complete:

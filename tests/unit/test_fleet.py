@@ -339,7 +339,7 @@ def test_numbers_join_and_texts_are_theirs(lake: str) -> None:
         "SELECT e.node, c.dst, c.dst_hi, c.dst_lo, c.family FROM ct c JOIN endpoints e ON e.family = c.family"
         " AND e.addr_hi = c.dst_hi AND e.addr_lo = c.dst_lo WHERE c.direction = 'OUT'"
     )
-    found = rows("fleet", "sql", sql, "--lake", lake)
+    found = rows("fleet", "sql", sql, "--lake", lake, code=5)
     assert {(row["node"], row["dst"]) for row in found} == {
         ("node-b", B),
         ("node-b", "fd00::2"),
@@ -352,7 +352,7 @@ def test_numbers_join_and_texts_are_theirs(lake: str) -> None:
 
 def test_times_are_those_of_the_collection(lake: str) -> None:
     sql = "SELECT DISTINCT collected_at, expires_at, remaining_s, boot_id FROM ct WHERE node = 'node-b'"
-    (row,) = rows("fleet", "sql", sql, "--lake", lake)
+    (row,) = rows("fleet", "sql", sql, "--lake", lake, code=5)
     assert row == {
         "collected_at": "2026-01-15T10:00:02Z",
         "expires_at": "2026-01-15T10:05:02Z",
@@ -380,9 +380,50 @@ def test_sql_that_is_none(lake: str, sql: str, said: str) -> None:
     assert not list(Path().glob("evil.*"))
 
 
-@pytest.mark.parametrize("sql", ["EXPLAIN SELECT 1", "explain analyze FROM ct", "PIVOT ct ON state", "DESCRIBE ct"])
-def test_sql_that_asks_is_answered(lake: str, sql: str) -> None:
-    assert ctctl("fleet", "sql", sql, "--lake", lake).stdout
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [("EXPLAIN SELECT 1", 0), ("explain analyze FROM ct", 0), ("PIVOT ct ON state", 5), ("DESCRIBE ct", 0)],
+)
+def test_sql_that_asks_is_answered(lake: str, sql: str, code: int) -> None:
+    assert ctctl("fleet", "sql", sql, "--lake", lake, code=code).stdout
+
+
+def test_rows_that_were_not_collected_are_not_none(lake: str, tmp_path: Path) -> None:
+    lacks = "default/node-c: no ct table was collected"
+    for sql in ("SELECT count(*) FROM CT_latest", "WITH x AS (FROM ct) SELECT (SELECT count(*) FROM x)"):
+        assert lacks in ctctl("fleet", "sql", sql, "--lake", lake, code=5).stderr
+    named_elsewhere = "SELECT count(*) AS ct, 'ct' FROM collections"
+    ctctl("fleet", "sql", named_elsewhere, "--lake", lake)
+    bare = Node("a", [Row(flow(A, 1, B, 80))], None, backends=None, nat=None)
+    where = collected(tmp_path, [bare])
+    full = Node("a", [Row(flow(A, 1, B, 80))], [A], made=MADE + 60)
+    collected(tmp_path, [full])
+    assert rows("fleet", "sql", "SELECT count(*) AS n FROM ct", "--lake", where) == [{"n": 2}]
+    assert rows("fleet", "sql", "SELECT count(*) AS n FROM nat_latest", "--lake", where) == [{"n": 0}]
+    said = ctctl("fleet", "sql", "SELECT count(*) FROM nat", "--lake", where, code=5).stderr
+    assert "default/a at 2026-01-15T10:00:00Z: no nat table was collected" in said
+
+
+@pytest.mark.parametrize(
+    ("listing", "table", "title"),
+    [
+        ("ct-list-global.json", "nat", "the SNAT table"),
+        ("ct-list-global.json", "ipcache", "the identity table (ipcache)"),
+        ("nat-list.txt", "ct", "the conntrack table"),
+    ],
+)
+def test_sql_of_a_table_that_the_source_does_not_show(listing: str, table: str, title: str) -> None:
+    source = ROOT / "cilium-dbg-1.16.4" / listing
+    said = ctctl("ct", "sql", f"SELECT count(*) FROM {table}", "--from", source, code=5).stderr
+    assert f"does not show {title}: unknown" in said
+
+
+def test_sql_of_a_source_without_any_table(tmp_path: Path) -> None:
+    bare = tmp_path / "bpftool.txt"
+    bare.write_text("key: 0a 40 00 24 0a 40 00 40  value: 00 00 00 00 00 00 00 00\nFound 1 element\n")
+    said = ctctl("ct", "sql", "SELECT count(*) FROM ct", "--from", bare, code=1).stderr
+    assert f"{bare} shows no table that SQL is asked of" in said
+    assert "ctctl-sql-" not in said
 
 
 def test_questions_are_listed_and_their_names_mended() -> None:
