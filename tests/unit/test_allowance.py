@@ -79,6 +79,9 @@ def test_what_is_done_with_each_node_is_paid_for_where_it_is_read(tmp_path: Path
             assert bool(source.partial) == bool(a_node)
     assert nodes[0] == 200
     assert 0 < nodes[NODE_WORK] < 150
+    bugtool = Path(__file__).parents[2] / "examples" / "cilium-bugtool.tar.xz"
+    with shared(10 * NODE_WORK), open_source(str(bugtool)) as source:  # its many files are one node's
+        assert not source.partial
     one = tmp_path / "one"
     one.mkdir()
     for number in range(40):  # what pays for itself is whole
