@@ -230,6 +230,9 @@ def _time_of(spec: str, source: Source, wanted: Wanted) -> tuple[datetime, str]:
             pass
         else:
             return moment, "its name"
+    made = [fact.value for node in (None, *source.nodes()) if (fact := source.facts(node).made_unix) is not None]
+    if made:
+        return datetime.fromtimestamp(int(max(made)), UTC), "a name in it"
     path = Path(spec)
     if path.is_file():
         return datetime.fromtimestamp(int(path.stat().st_mtime), UTC), "the file's time"

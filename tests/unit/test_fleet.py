@@ -576,6 +576,18 @@ def test_a_group_of_rows_is_of_one_direction_by_the_end_that_is_elsewhere(tmp_pa
         assert group[end].to_pylist() == sorted(group[end].to_pylist())
 
 
+def test_the_time_in_the_names_of_an_archives_files_counts_before_that_of_the_file(tmp_path: Path) -> None:
+    """A bugtool that was called otherwise and copied is as old as it was."""
+    (renamed := tmp_path / "node1.tar.xz").write_bytes(
+        (ROOT.parents[2] / "examples/cilium-bugtool.tar.xz").read_bytes()
+    )
+    lake = str(tmp_path / "lake")
+    ctctl("fleet", "collect", lake, "--from", renamed)
+    (one,) = rows("fleet", "list", "--lake", lake)
+    assert one["collected_at"].startswith("2026-11-25T19:14:31")
+    assert one["time_evidence"] == "a name in it"
+
+
 @pytest.mark.parametrize("counts", [(), (0,), (3,), (100, 100), (200, 100), (3, 5000), (5000, 3)])
 def test_few_rows_are_one_plain_group_and_many_are_packed(counts: tuple[int, ...]) -> None:
     """However few the first table of a node has: the file is what all of them make."""

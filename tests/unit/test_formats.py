@@ -695,3 +695,20 @@ def test_nothing_known_is_an_error_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(CtctlError) as caught:
             read(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ct"),
+    [
+        ("key: 0a 40 00 24 0a 40 00 40  value: 00 00 00 00 00 00 00 00\nFound 1 element\n", False),
+        ('[{"key": ["0x0a", "0x40"], "value": ["0x00", "0x00", "0x00", "0x00"]}]\n', False),
+        ("Found 0 elements\n", True),
+        ("[]\n", True),
+    ],
+)
+def test_a_dump_of_another_map_is_no_empty_conntrack_table(tmp_path: Path, text: str, is_ct: bool) -> None:
+    """One without any elements may be of a conntrack table; what has other elements is none."""
+    (path := tmp_path / "dump.txt").write_text(text)
+    done = run_ctctl("ct", "list", "--from", path)
+    assert (done.returncode == 0) == is_ct, done.stderr
+    assert ("has no conntrack table" in done.stderr) == (not is_ct)

@@ -213,6 +213,7 @@ def _add_other(dump: Dump, hint: str, key: bytes, value: bytes) -> None:
             if part in hint and decode is not None:
                 getattr(dump.listings, kind).append(decode(key, value))
                 return
+        dump.unknown_map = True
     except (struct.error, ValueError, IndexError) as error:
         raise DecodeError(f"a record of {hint} that is none: {error}") from error
 

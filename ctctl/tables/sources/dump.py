@@ -271,6 +271,8 @@ class Dump:
     #: the file itself is cut off or damaged, whatever it was
     broken: bool = False
     skipped: int = 0
+    #: whether there are records of a map that nothing is known of
+    unknown_map: bool = False
     skipped_first: str = ""
     parts: list[Listings] = field(default_factory=list)
     #: names of pinned maps that were dumped, be they of a kind that is read or not
@@ -422,6 +424,7 @@ class Dump:
         self.documents += other.documents
         self.pins.update(other.pins)
         self.skipped += other.skipped
+        self.unknown_map |= other.unknown_map
         self.skipped_first = self.skipped_first or other.skipped_first
 
     def join(self, *, again: bool = False) -> None:

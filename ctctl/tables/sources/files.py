@@ -141,6 +141,13 @@ def _any_listing(found: Listings) -> bool:
     return any(found.has(kind) for kind in KINDS)
 
 
+def _may_be_empty_ct(dump: Dump) -> bool:
+    """Whether a dump without conntrack entries is of a table of them all the same: nothing in it is another's."""
+    of_a_map = not dump.unknown_map and not any(map(dump.listings.count, KINDS))
+    words = ("ct list", "empty", "conntrack", *(["bpftool"] if of_a_map else []))
+    return any(word in kind for kind in dump.kinds for word in words)
+
+
 def _partial(dumps: Dumps) -> list[str]:
     """What is missing, each sentence once: with the nodes that it is said of, where there are several."""
     said: dict[str, list[str]] = {}
@@ -164,10 +171,7 @@ def build(name: str, dumps: Dumps, options: SourceOptions) -> Source:
             text = f"{dump.skipped} line(s) of no listing skipped, the first: {dump.skipped_first[:60]!r}"
             (source.notes if dump.skipped and _worth_saying(dump) else source.details).append(text)
     source.partial += _partial(dumps)
-    kinds = {kind for dump in dumps.values() for kind in dump.kinds}
-    source.has_ct = bool(source.tables) or any(
-        "ct list" in kind or "bpftool" in kind or "empty" in kind or "conntrack" in kind for kind in kinds
-    )
+    source.has_ct = bool(source.tables) or any(map(_may_be_empty_ct, dumps.values()))
     apply_options(source, options)
 
     first = dumps.get(min((node for node in dumps if node), default=None)) or next(iter(dumps.values()))
