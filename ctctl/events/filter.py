@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.event import HookEvent
+from ctctl.model.recent import Recent
 from ctctl.model.tuples import Direction
 from ctctl.tables.query.context import Resolver, TableContext
 from ctctl.tables.query.filter import Filter
@@ -23,7 +24,7 @@ class EventFilter:
         wanted.check(names)
         self._wanted = wanted
         self._names = names
-        self._connections: set[int] = set()
+        self._connections: Recent[int, bool] = Recent()
 
     def __call__(self, event: HookEvent, connection: int) -> bool:
         """Whether to show ``event`` of that connection. Raises UsageError for a filter that cannot be bound."""
@@ -32,7 +33,7 @@ class EventFilter:
         table = TableContext(family=event.tuple_in.src.version, now=event.now_s, names=self._names)
         if not any(self._wanted.matches(entry, table) for entry in _entries(event)):
             return False
-        self._connections.add(connection)
+        self._connections.put(connection, True)
         return True
 
 

@@ -15,6 +15,7 @@ from ctctl.events.stream import EventStream, KernelFilter
 from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.map import Map
 from ctctl.model.event import HookEvent, Verdict
+from ctctl.model.recent import Recent
 from ctctl.model.tuples import FlowTuple
 from ctctl.node.find import choose_nodes
 from ctctl.packet.text import FlowSpec
@@ -62,8 +63,9 @@ class LiveTrace:
         self._request = request
         self._bpffs = bpffs
         self._story = StoryBook(request.flow)
-        self._followed: set[bytes] = set()
-        self._shown: dict[int, int] = {}
+        self._followed: Recent[bytes, bool] = Recent()
+        #: the numbers that connections are shown by
+        self._shown: Recent[int, int] = Recent()
         self.summary = LiveSummary([], 0, 0, {})
         #: nanoseconds to add to an event's time to get the wall clock's (Unix time)
         self.wall_offset_ns = time.time_ns() - monotonic_ns()
@@ -88,7 +90,6 @@ class LiveTrace:
             try:
                 yield from self._run(stream, deadline, stop)
             finally:
-                self.summary.connections = len(self._shown)
                 self.summary.lost = stream.lost()
 
     def _run(self, stream: EventStream, deadline: float | None, stop: Callable[[], bool]) -> Iterator[TracedEvent]:
@@ -116,13 +117,15 @@ class LiveTrace:
         if self._request.flow is not None and event.translated:
             self._tell_all_nodes(stream, event.tuple_out)
         # Numbers count what is shown: connections that the filter left out leave no gaps.
-        return TracedEvent(event, self._shown.setdefault(number, len(self._shown) + 1))
+        shown = self._shown.add(number, self.summary.connections + 1)
+        self.summary.connections = max(self.summary.connections, shown)
+        return TracedEvent(event, shown)
 
     def _tell_all_nodes(self, stream: EventStream, flow: FlowTuple) -> None:
         """A node that sees only the translated tuple cannot know that it belongs to the flow."""
         key = follow_key(flow)
         if key not in self._followed:
-            self._followed.add(key)
+            self._followed.put(key, True)
             stream.follow(key)
 
 

@@ -6,19 +6,15 @@ one that an earlier packet of the connection had, in either direction.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
+from ctctl.model.recent import Recent
 from ctctl.model.tuples import Address, FlowTuple
 from ctctl.packet.spec import TcpFlags
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
 from ctctl.trace.story import canonical
-
-#: Tuples remembered at most; the one seen longest ago goes first.
-_MEMORY: Final = 65536
-
 
 #: (connection, the tuple as it goes from client to server, whether it is translated)
 _Known: TypeAlias = tuple[int, FlowTuple, bool]
@@ -29,8 +25,8 @@ class ProbeBook:
 
     def __init__(self) -> None:
         #: by canonical tuple
-        self._known: OrderedDict[Any, _Known] = OrderedDict()
-        self._services: OrderedDict[int, tuple[Address, int]] = OrderedDict()
+        self._known: Recent[Any, _Known] = Recent()
+        self._services: Recent[int, tuple[Address, int]] = Recent()
         #: the last packet of the flow on each CPU: connection and whether it was a reply
         self._last: dict[int, tuple[int, bool]] = {}
         self._count = 0
@@ -56,9 +52,7 @@ class ProbeBook:
         if event.connection is None:
             return event
         if event.service is not None:
-            self._services[event.connection] = event.service
-            if len(self._services) > _MEMORY:
-                self._services.popitem(last=False)
+            self._services.put(event.connection, event.service)
         return replace(event, service=self._services.get(event.connection))
 
     def _as_turned(self, event: ProbeEvent, turned: Sequence[FlowTuple]) -> _Known | None:
@@ -82,10 +76,7 @@ class ProbeBook:
         return self._remember(event.flow, (self._count, event.flow.reversed() if reply else event.flow, False))
 
     def _remember(self, flow: FlowTuple, found: _Known) -> _Known:
-        known = self._known.setdefault(canonical(flow), found)
-        if len(self._known) > _MEMORY:
-            self._known.popitem(last=False)
-        return known
+        return self._known.add(canonical(flow), found)
 
 
 def _is_reply(event: ProbeEvent) -> bool:

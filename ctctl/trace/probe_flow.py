@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ctctl.model.recent import Recent
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.packet.text import FlowSpec
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
@@ -37,8 +38,8 @@ class ProbeFlow:
         self._tables = tables
         self._places = places
         self._tell = follow
-        self._followed: set[Any] = set()
-        self._seen: OrderedDict[Any, None] = OrderedDict()
+        self._followed: Recent[Any, bool] = Recent()
+        self._seen: Recent[Any, bool] = Recent(_SEEN)
         #: with the subject that the same packet had at the probe before
         self._held: deque[tuple[ProbeEvent, FlowTuple | None]] = deque(maxlen=_HELD)
         #: by CPU: the subject of the packet that it has in its hands
@@ -57,10 +58,7 @@ class ProbeFlow:
 
     def _admit(self, event: ProbeEvent) -> None:
         if event.kind is ProbeKind.PACKET:
-            self._seen[canonical(event.flow)] = None
-            self._seen.move_to_end(canonical(event.flow))
-            if len(self._seen) > _SEEN:
-                self._seen.popitem(last=False)
+            self._seen.put(canonical(event.flow), True)
             self._follow_tables(event)
         if event.same_packet and event.subject is not None:
             self._follow(event.subject)
@@ -144,5 +142,5 @@ class ProbeFlow:
 
     def _follow(self, flow: FlowTuple) -> None:
         if canonical(flow) not in self._followed:
-            self._followed.add(canonical(flow))
+            self._followed.put(canonical(flow), True)
             self._tell(flow)

@@ -11,6 +11,7 @@ from ctctl.events.ending import Ending
 from ctctl.events.lines import Line, event_lines
 from ctctl.events.record import EVENT_SCHEMA, event_record, wall_clock
 from ctctl.model.event import HookEvent
+from ctctl.model.recent import Recent
 from ctctl.model.units import counted
 from ctctl.out.fit import columns_of, wrapped
 
@@ -62,11 +63,13 @@ class TableTrace:
     ) -> None:
         self._verbose = verbose
         self._endings: dict[int, tuple[HookEvent, Ending]] = {}
-        self._untold: set[int] = set()
+        #: connections whose end is not told, and how many there were
+        self._untold: Recent[int, bool] = Recent()
+        self._more = 0
         self._writer = LineWriter(stream, color=color)
         self._offset_ns = wall_offset_ns
         self._connection: int | None = None
-        self._known: set[int] = set()
+        self._known: Recent[int, bool] = Recent()
 
     def event(self, event: HookEvent, connection: int | None = None) -> None:
         """Write one event."""
@@ -85,8 +88,8 @@ class TableTrace:
             self._writer.lines(
                 [[(f"── connection {number}: {first.tuple_in}: ", "bold magenta"), (ending.sentence(), "bold")]]
             )
-        if self._untold:
-            self._writer.lines([[(f"── and {counted(len(self._untold), 'connection')} more", "bold magenta")]])
+        if self._more:
+            self._writer.lines([[(f"── and {counted(self._more, 'connection')} more", "bold magenta")]])
         if lost and self._endings:
             self._writer.lines([[(f"── {lost} events were lost: there may have been more than this says", "yellow")]])
 
@@ -94,12 +97,13 @@ class TableTrace:
         if connection in self._endings or len(self._endings) < _ENDINGS:
             self._endings.setdefault(connection, (event, Ending()))[1].add(event)
         else:
-            self._untold.add(connection)
+            self._more += connection not in self._untold
+            self._untold.put(connection, True)
 
     def _heading(self, event: HookEvent, connection: int) -> None:
         self._connection = connection
         again = "" if connection not in self._known else ", continued"
-        self._known.add(connection)
+        self._known.put(connection, True)
         self._writer.line([(f"── connection {connection}{again}: {event.tuple_in}", "bold magenta")])
 
     def _time(self, event: HookEvent) -> str:

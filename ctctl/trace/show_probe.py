@@ -10,6 +10,7 @@ from ctctl.events.lines import Line, change_line, entry_words
 from ctctl.events.record import entry_record, wall_clock
 from ctctl.model.entry import CtEntry
 from ctctl.model.event import Fragment
+from ctctl.model.recent import Recent
 from ctctl.model.tuples import end_text, protocol_name
 from ctctl.out.text import safe
 from ctctl.packet.spec import tcp_flag_letters
@@ -27,7 +28,7 @@ class ProbeTable:
         self._verbose = verbose
         self._writer = LineWriter(stream, color=color)
         self._offset_ns = wall_offset_ns
-        self._seen: dict[Any, CtEntry] = {}
+        self._seen: Recent[Any, CtEntry] = Recent()
 
     def event(self, event: ProbeEvent) -> None:
         """Write one event."""
@@ -76,7 +77,8 @@ class ProbeTable:
 
     def _entry(self, entry: CtEntry, now_s: int) -> Iterator[Line]:
         key = (entry.map, entry.tuple, entry.tuple_flags)
-        before, self._seen[key] = self._seen.get(key), entry
+        before = self._seen.get(key)
+        self._seen.put(key, entry)
         related = " related" if entry.related else ""
         yield [
             ("    entry      ", "dim"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from ctctl.model.event import CtResult, Hook, HookEvent
+from ctctl.model.recent import Recent
 from ctctl.model.tuples import ICMP, ICMPV6, Address, FlowTuple
 from ctctl.packet.text import FlowSpec
 
@@ -19,8 +20,8 @@ Canonical: TypeAlias = tuple[int, _Ends]
 _Target: TypeAlias = tuple[int, int, int]
 #: Calls to one target that wait for their first packet, at most.
 _WAITING = 256
-#: Tuples remembered at most; the connection seen longest ago is forgotten first.
-_MEMORY = 65536
+#: Targets of such calls.
+_TARGETS = 1024
 
 
 def canonical(flow: FlowTuple) -> Canonical:
@@ -46,10 +47,11 @@ class StoryBook:
 
     def __init__(self, flow: FlowSpec | None = None) -> None:
         self._flow = flow
-        self._numbers: OrderedDict[Canonical, int] = OrderedDict()
-        self._by_addresses: dict[tuple[int, int], int] = {}
+        #: by tuple, and by addresses
+        self._numbers: Recent[Canonical, int] = Recent()
+        self._by_addresses: Recent[tuple[int, int], int] = Recent()
         #: connections that a socket's call began, by what it will send to: it may have no port of its own yet
-        self._begun: defaultdict[_Target, deque[int]] = defaultdict(lambda: deque(maxlen=_WAITING))
+        self._begun: Recent[_Target, deque[int]] = Recent(_TARGETS)
         self._count = 0
 
     @property
@@ -61,7 +63,7 @@ class StoryBook:
         """The number of the event's connection, or None if it is not part of the traced flow."""
         tuples = list(_tuples(event))
         keys = [canonical(flow) for flow in tuples]
-        number = next((self._numbers[key] for key in keys if key in self._numbers), None)
+        number = next((known for key in keys if (known := self._numbers.get(key)) is not None), None)
         if event.hook.of_sockets:
             return self._admit_call(event, number)
         if number is None:
@@ -86,7 +88,8 @@ class StoryBook:
         self._count += 1
         sent = event.tuple_out
         if event.hook in (Hook.CONNECT, Hook.SENDMSG):
-            self._begun[(sent.proto, int(sent.dst), sent.dst_port)].append(self._count)
+            target = (sent.proto, int(sent.dst), sent.dst_port)
+            self._begun.add(target, deque(maxlen=_WAITING)).append(self._count)
         elif flow.src_port and flow.dst_port:
             self._remember([canonical(flow)], [flow], self._count)
         return self._count
@@ -94,24 +97,19 @@ class StoryBook:
     def _claim(self, event: HookEvent) -> int | None:
         """The connection whose first packet this is, where a socket's call began it."""
         flow = event.tuple_in
-        target = (flow.proto, int(flow.dst), flow.dst_port)
-        if event.hook is not Hook.FROM_CONTAINER or not self._begun.get(target):
+        waiting = self._begun.get((flow.proto, int(flow.dst), flow.dst_port))
+        if event.hook is not Hook.FROM_CONTAINER or not waiting:
             return None
         if self._flow is not None and not any(
             end_matches(self._flow, side, flow.src, flow.src_port) for side in (0, 1)
         ):
             return None
-        return self._begun[target].popleft()
+        return waiting.popleft()
 
     def _remember(self, keys: list[Canonical], tuples: list[FlowTuple], number: int) -> None:
         for key, flow in zip(keys, tuples, strict=True):
-            self._numbers.setdefault(key, number)
-            self._numbers.move_to_end(key)
-            self._by_addresses[_addresses(flow)] = number
-        while len(self._numbers) > _MEMORY:
-            self._numbers.popitem(last=False)
-        if len(self._by_addresses) > _MEMORY:
-            self._by_addresses.clear()
+            self._numbers.add(key, number)
+            self._by_addresses.put(_addresses(flow), number)
 
 
 def _tuples(event: HookEvent) -> Iterator[FlowTuple]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import tracemalloc
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
+from unittest import mock
 
 import jsonschema
 import pytest
@@ -20,11 +23,14 @@ from ctctl.decode.ct import encode_key
 from ctctl.errors import DecodeError
 from ctctl.events.decode import decode_event
 from ctctl.events.explain import DROP_SENTENCES, explain
+from ctctl.events.filter import EventFilter
 from ctctl.events.lines import packet_words
 from ctctl.events.record import EVENT_SCHEMA, event_record
 from ctctl.model import event as model
+from ctctl.model.recent import Recent
 from ctctl.model.tuples import FlowTuple
 from ctctl.packet.text import parse_flow_text
+from ctctl.tables.query.filter import Filter
 from ctctl.trace.decode_probe import decode_probe_event
 from ctctl.trace.show import TableTrace
 from ctctl.trace.show_probe import PROBE_SCHEMA, probe_record
@@ -395,6 +401,35 @@ def test_story_joins_vip_backend_and_reply_across_nodes() -> None:
     ]
     assert [book.admit(decode_event(bytes(raw_event(flow, out)))) for flow, out, _ in steps] == [n for *_, n in steps]
     assert book.connections == 2
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_a_trace_holds_of_what_it_saw_does_not_grow(monkeypatch: pytest.MonkeyPatch, verbose: bool) -> None:
+    """A trace of everything may run for days: numbers, headings, endings and filters know the last connections only."""
+    monkeypatch.setattr(Recent.__init__, "__defaults__", (64,))
+    book, wanted = StoryBook(), EventFilter(Filter.parse("state == new"))
+    shown = TableTrace(io.StringIO(), color=False, verbose=verbose)
+    shown._writer = mock.Mock()  # the lines are the terminal's to hold
+
+    def run(first: int, last: int) -> int:
+        for port in range(first, last):
+            flow = FlowTuple(6, POD, port, BACKEND, 8000)
+            event = decode_event(bytes(raw_event(flow, flow)))
+            number = book.admit(event)
+            assert number == port
+            wanted(event, number)
+            shown.event(event, number)
+            shown._writer.reset_mock()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        settled, later = run(1, 1300), run(1300, 2500)
+    finally:
+        tracemalloc.stop()
+    assert later - settled < 12_000  # ten bytes of each connection
+    assert book.connections == 2499
 
 
 def test_story_knows_the_backend_side_by_the_dsr_option() -> None:
