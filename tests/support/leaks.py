@@ -92,7 +92,10 @@ def _children() -> list[str]:
     """Child processes that still run, whichever thread started them."""
     found = []
     for listing in Path("/proc/self/task").glob("*/children"):
-        for pid in listing.read_text().split():
+        pids = ""
+        with contextlib.suppress(OSError):  # a thread may end while this looks: its children are another's then
+            pids = listing.read_text()
+        for pid in pids.split():
             with contextlib.suppress(OSError):
                 state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
                 name = Path(f"/proc/{pid}/comm").read_text().strip()
