@@ -32,8 +32,8 @@ _ENDINGS: Final = frozenset(
     )
 )
 _BLOCK: Final = 1 << 20
-#: What a lake's files of one node take, in units of ``config.budget``, and what asking them takes.
-NODE_WORK: Final = 4000
+#: What a lake's files of one node take, and asking them, in units of ``config.budget``, with room for a busy machine.
+NODE_WORK: Final = 6000
 
 
 @dataclass(frozen=True, slots=True)
