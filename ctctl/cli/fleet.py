@@ -332,7 +332,8 @@ def sql_of_source(
 
     for library in (duckdb, pyarrow):
         library()  # what is missing is said before a large source is read
-    with tempfile.TemporaryDirectory(prefix="ctctl-sql-") as folder, shared(NODE_WORK), opened(where) as source:
+    # What is written here is read again at once.
+    with tempfile.TemporaryDirectory(prefix="ctctl-sql-") as folder, shared(2 * NODE_WORK), opened(where) as source:
         lake = Lake(str(Path(folder)))
         spec = where.source[-1] if where.source else "auto"
         try:
