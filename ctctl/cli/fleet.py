@@ -323,7 +323,7 @@ def sql_of_source(
 
     from ctctl.cli.report import opened
     from ctctl.config.allowance import shared
-    from ctctl.fleet.collect import NODE_WORK, collect_source
+    from ctctl.fleet.collect import ASKED_NODE_WORK, collect_source
     from ctctl.fleet.duck import duckdb, tables_named
     from ctctl.fleet.lake import Lake
     from ctctl.fleet.questions import Query
@@ -332,8 +332,7 @@ def sql_of_source(
 
     for library in (duckdb, pyarrow):
         library()  # what is missing is said before a large source is read
-    # What is written here is read again at once.
-    with tempfile.TemporaryDirectory(prefix="ctctl-sql-") as folder, shared(2 * NODE_WORK), opened(where) as source:
+    with tempfile.TemporaryDirectory(prefix="ctctl-sql-") as folder, shared(ASKED_NODE_WORK), opened(where) as source:
         lake = Lake(str(Path(folder)))
         spec = where.source[-1] if where.source else "auto"
         try:

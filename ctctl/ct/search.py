@@ -130,7 +130,7 @@ class Search:
     def nats(self, flows: Iterable[FlowTuple]) -> list[tuple[str | None, NatEntry]]:
         """SNAT entries of packets of these flows, with their node."""
         wanted = list(flows)
-        return [(node, entry) for flow in wanted for node in self.nodes for entry in self._finder(node).of(flow)]
+        return [(node, entry) for node in self.nodes for entry in self._finder(node).of(wanted)]
 
     def nats_with(self, address: Address) -> Iterator[NatEntry]:
         """SNAT entries that have the address at an end, before or after translation."""

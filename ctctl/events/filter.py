@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ctctl.model.entry import CtEntry, CtFlags
 from ctctl.model.event import HookEvent
-from ctctl.model.recent import Recent
+from ctctl.model.recent import RecentSet
 from ctctl.model.tuples import Direction
 from ctctl.tables.query.context import Resolver, TableContext
 from ctctl.tables.query.filter import Filter
@@ -24,7 +24,7 @@ class EventFilter:
         wanted.check(names)
         self._wanted = wanted
         self._names = names
-        self._connections: Recent[int, bool] = Recent()
+        self._connections: RecentSet[int] = RecentSet()
 
     def __call__(self, event: HookEvent, connection: int) -> bool:
         """Whether to show ``event`` of that connection. Raises UsageError for a filter that cannot be bound."""
@@ -33,7 +33,7 @@ class EventFilter:
         table = TableContext(family=event.tuple_in.src.version, now=event.now_s, names=self._names)
         if not any(self._wanted.matches(entry, table) for entry in _entries(event)):
             return False
-        self._connections.put(connection, True)
+        self._connections.add(connection)
         return True
 
 

@@ -32,8 +32,10 @@ _ENDINGS: Final = frozenset(
     )
 )
 _BLOCK: Final = 1 << 20
-#: What a lake's files of one node take, and asking them, in units of ``config.budget``, with room for a busy machine.
+#: What a lake's files of one node take, in units of ``config.budget``, with room for a busy machine.
 NODE_WORK: Final = 6000
+#: The same where what is written is read again at once.
+ASKED_NODE_WORK: Final = 2 * NODE_WORK
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,8 @@ def tables_named(query: Query) -> set[str]:
         return set()
     lake_tables = {name for table in TABLES for name in (table, f"{table}_latest")}
     try:
-        named = duckdb().connect().get_table_names(query.sql)
+        with duckdb().connect() as connection:
+            named = connection.get_table_names(query.sql)
     except Exception:  # a text with parameters, a PIVOT, one of Spark's own
         named = re.findall(r"\w+", query.sql)
     return lake_tables & {name.lower() for name in named}

@@ -67,10 +67,10 @@ class Collection:
 
     def document(self) -> dict[str, object]:
         """As JSON."""
-        document = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        # asdict of the whole copies every text and tuple, which is a tenth of what a small node takes.
         return {
             "schema": SCHEMA,
-            **document,
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
             "collected_at": self.collected_at.isoformat(),
             "tables": {name: asdict(part) for name, part in self.tables.items()},
         }

@@ -32,29 +32,21 @@ def nat_rows(
     At most ``CHUNK`` are sorted at once.
     """
     for table in tables:
-        held: list[NatRows] = []
-        for batch in table.read():
-            # Live batches are valid until the next.
-            held.append(NatRows.joined(table.family, table.name, [batch]))
-            if sum(map(len, held)) >= CHUNK:
-                yield from _sorted(table, held, columns, stamp, time)
-                held = []
-        if held:
-            yield from _sorted(table, held, columns, stamp, time)
+        batches = table.read()
+        while len(whole := NatRows.joined(table.family, table.name, _some(batches))):
+            order = _Rows(table, whole, stamp).order()
+            for start in range(0, len(order), ROW_GROUP):
+                yield _Rows(table, whole, stamp, order[start : start + ROW_GROUP]).table(columns, *time)
 
 
-def _sorted(
-    table: NatTable,
-    held: list[NatRows],
-    columns: Mapping[str, str],
-    stamp: Stamp,
-    time: tuple[Clock, int | None],
-) -> Iterator[Any]:
-    whole = NatRows.joined(table.family, table.name, held)
-    part = _Rows(table, whole, stamp)
-    order = part.order()
-    for start in range(0, len(order), ROW_GROUP):
-        yield _Rows(table, whole, stamp, order[start : start + ROW_GROUP]).table(columns, *time)
+def _some(batches: Iterator[NatRows]) -> Iterator[NatRows]:
+    """The next batches, till they are ``CHUNK`` entries; none at the end."""
+    count = 0
+    for rows in batches:
+        yield rows
+        count += len(rows)
+        if count >= CHUNK:
+            return
 
 
 class _Rows(StampedRows):

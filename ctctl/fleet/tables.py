@@ -111,6 +111,7 @@ _HALF = 1 << 64
 
 def listing_rows(table: str, found: Listings, stamp: Stamp, time: tuple[Clock, int | None]) -> Iterable[Any]:
     """The rows of one table as Arrow tables, the same order for the same content."""
+    # SNAT entries are kept as bytes, but for those of listings that differ in what they show.
     kept = found.nat_tables() if table == "nat" else None
     if kept is not None:
         yield from nat_rows(kept, TABLES["nat"], stamp, time)

@@ -62,7 +62,7 @@ def explanations(source: Source, scrub: Scrub | None = None) -> tuple[list[Expla
     found = [
         replace(one, node=table.node)
         for table in timed
-        for one in explain_rows(table.name, _rows(table), _time(table, scrub), scrub, table.clock)
+        for one in explain_rows(table.name, _rows(table), table.now, scrub, table.clock)
     ]
     return found, notes
 
@@ -88,10 +88,6 @@ def _named(table: str, node: str | None) -> str:
 def _now(table: CtTable) -> int:
     assert table.now is not None or table.count == 0
     return table.now or 0
-
-
-def _time(table: CtTable, scrub: Scrub | None) -> int | None:
-    return table.now if scrub is not None else _now(table)
 
 
 def _rows(table: CtTable) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:

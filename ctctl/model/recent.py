@@ -48,3 +48,21 @@ class Recent(Generic[K, V]):
     def _forget(self) -> None:
         while len(self._kept) > self._limit:
             self._kept.popitem(last=False)
+
+
+class RecentSet(Generic[K]):
+    """The same of keys alone."""
+
+    def __init__(self, limit: int = REMEMBERED) -> None:
+        self._kept: Recent[K, bool] = Recent(limit)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, key: K) -> bool:
+        """Whether it is there, which counts as seen now."""
+        return key in self._kept
+
+    def add(self, key: K) -> None:
+        """Remember a key."""
+        self._kept.put(key, True)

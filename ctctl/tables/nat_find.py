@@ -36,23 +36,21 @@ class NatFinder:
         self._places: dict[_Flow, list[_Place]] | None = None
         self._by_flow: dict[FlowTuple, list[NatEntry]] | None = None
 
-    def of(self, flow: FlowTuple) -> Iterator[NatEntry]:
-        """Those of packets of a flow."""
+    def of(self, flows: Sequence[FlowTuple]) -> list[NatEntry]:
+        """Those of packets of these flows, a flow after the other."""
         if self._source.nat_of is not None:
-            yield from self._source.nat_of([flow])
-            return
+            return self._source.nat_of(flows)
         parts = self._parts()
         if parts is None:
             if self._by_flow is None:
                 self._by_flow = {}
                 for entry in self._others():
                     self._by_flow.setdefault(entry.tuple, []).append(entry)
-            yield from self._by_flow.get(flow, ())
-            return
+            return [entry for flow in flows for entry in self._by_flow.get(flow, ())]
         if self._places is None:
             self._places = _places(parts)
-        for rows, at, absent in self._places.get(encode_nat_key(flow, 0)[:-1], ()):
-            yield rows.entry(at, absent)
+        keys = [encode_nat_key(flow, 0)[:-1] for flow in flows]
+        return [rows.entry(at, absent) for key in keys for rows, at, absent in self._places.get(key, ())]
 
     def with_address(self, address: Address) -> Iterator[NatEntry]:
         """Those that have the address at an end, before or after translation."""

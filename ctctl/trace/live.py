@@ -15,7 +15,7 @@ from ctctl.events.stream import EventStream, KernelFilter
 from ctctl.kernel.clock import monotonic_ns
 from ctctl.kernel.map import Map
 from ctctl.model.event import HookEvent, Verdict
-from ctctl.model.recent import Recent
+from ctctl.model.recent import Recent, RecentSet
 from ctctl.model.tuples import FlowTuple
 from ctctl.node.find import choose_nodes
 from ctctl.packet.text import FlowSpec
@@ -63,7 +63,7 @@ class LiveTrace:
         self._request = request
         self._bpffs = bpffs
         self._story = StoryBook(request.flow)
-        self._followed: Recent[bytes, bool] = Recent()
+        self._followed: RecentSet[bytes] = RecentSet()
         #: the numbers that connections are shown by
         self._shown: Recent[int, int] = Recent()
         self.summary = LiveSummary([], 0, 0, {})
@@ -125,7 +125,7 @@ class LiveTrace:
         """A node that sees only the translated tuple cannot know that it belongs to the flow."""
         key = follow_key(flow)
         if key not in self._followed:
-            self._followed.put(key, True)
+            self._followed.add(key)
             stream.follow(key)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ctctl.model.entry import CtEntry, CtFlags
-from ctctl.model.recent import Recent
+from ctctl.model.recent import RecentSet
 from ctctl.model.tuples import Direction
 from ctctl.tables.query.context import Resolver, TableContext
 from ctctl.tables.query.filter import Filter
@@ -24,7 +24,7 @@ class ProbeFilter:
         wanted.check(names)
         self._wanted = wanted
         self._names = names
-        self._connections: Recent[int | None, bool] = Recent()
+        self._connections: RecentSet[int | None] = RecentSet()
 
     def __call__(self, event: ProbeEvent) -> bool:
         """Whether to show ``event``. Raises UsageError for a filter that cannot be bound."""
@@ -34,7 +34,7 @@ class ProbeFilter:
         table = TableContext(family=event.flow.src.version, now=now, names=self._names)
         if not any(self._wanted.matches(entry, table) for entry in _entries(event)):
             return False
-        self._connections.put(event.connection, True)
+        self._connections.add(event.connection)
         return True
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ctctl.model.recent import Recent
+from ctctl.model.recent import RecentSet
 from ctctl.model.tuples import Direction, FlowTuple
 from ctctl.packet.text import FlowSpec
 from ctctl.trace.probe_event import ProbeEvent, ProbeKind
@@ -38,8 +38,8 @@ class ProbeFlow:
         self._tables = tables
         self._places = places
         self._tell = follow
-        self._followed: Recent[Any, bool] = Recent()
-        self._seen: Recent[Any, bool] = Recent(_SEEN)
+        self._followed: RecentSet[Any] = RecentSet()
+        self._seen: RecentSet[Any] = RecentSet(_SEEN)
         #: with the subject that the same packet had at the probe before
         self._held: deque[tuple[ProbeEvent, FlowTuple | None]] = deque(maxlen=_HELD)
         #: by CPU: the subject of the packet that it has in its hands
@@ -58,7 +58,7 @@ class ProbeFlow:
 
     def _admit(self, event: ProbeEvent) -> None:
         if event.kind is ProbeKind.PACKET:
-            self._seen.put(canonical(event.flow), True)
+            self._seen.add(canonical(event.flow))
             self._follow_tables(event)
         if event.same_packet and event.subject is not None:
             self._follow(event.subject)
@@ -142,5 +142,5 @@ class ProbeFlow:
 
     def _follow(self, flow: FlowTuple) -> None:
         if canonical(flow) not in self._followed:
-            self._followed.put(canonical(flow), True)
+            self._followed.add(canonical(flow))
             self._tell(flow)

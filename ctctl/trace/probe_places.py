@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ctctl.errors import CtctlError
 from ctctl.kernel.netns import NETNS_DIR, has_link_to, run_in_netns
+from ctctl.model.recent import Recent, RecentSet
 
 #: How long a namespace that is not linked is taken to be none: a pod's device may come a moment after its namespace.
 _BELIEVED_S = 1.0
@@ -23,20 +24,21 @@ class Neighbourhood:
 
     def __init__(self, looked_at: Iterable[tuple[Path, int]]) -> None:
         self._paths = dict(looked_at)
-        self._near = set(self._paths.values())
-        self._far: dict[int, float] = {}
+        self._own = frozenset(self._paths.values())
+        self._near: RecentSet[int] = RecentSet()
+        self._far: Recent[int, float] = Recent()
 
     def has(self, inode: int) -> bool:
         """Whether the namespace is one of them."""
-        if inode in self._near:
+        if inode in self._own or inode in self._near:
             return True
-        now = time.monotonic()
-        if now - self._far.get(inode, -_BELIEVED_S) < _BELIEVED_S:
+        now, told = time.monotonic(), self._far.get(inode)
+        if told is not None and now - told < _BELIEVED_S:
             return False
         if self._is_linked(inode):
             self._near.add(inode)
             return True
-        self._far[inode] = now
+        self._far.put(inode, now)
         return False
 
     def _is_linked(self, inode: int) -> bool:

@@ -11,7 +11,7 @@ from ctctl.events.ending import Ending
 from ctctl.events.lines import Line, event_lines
 from ctctl.events.record import EVENT_SCHEMA, event_record, wall_clock
 from ctctl.model.event import HookEvent
-from ctctl.model.recent import Recent
+from ctctl.model.recent import RecentSet
 from ctctl.model.units import counted
 from ctctl.out.fit import columns_of, wrapped
 
@@ -64,12 +64,12 @@ class TableTrace:
         self._verbose = verbose
         self._endings: dict[int, tuple[HookEvent, Ending]] = {}
         #: connections whose end is not told, and how many there were
-        self._untold: Recent[int, bool] = Recent()
+        self._untold: RecentSet[int] = RecentSet()
         self._more = 0
         self._writer = LineWriter(stream, color=color)
         self._offset_ns = wall_offset_ns
         self._connection: int | None = None
-        self._known: Recent[int, bool] = Recent()
+        self._known: RecentSet[int] = RecentSet()
 
     def event(self, event: HookEvent, connection: int | None = None) -> None:
         """Write one event."""
@@ -98,12 +98,12 @@ class TableTrace:
             self._endings.setdefault(connection, (event, Ending()))[1].add(event)
         else:
             self._more += connection not in self._untold
-            self._untold.put(connection, True)
+            self._untold.add(connection)
 
     def _heading(self, event: HookEvent, connection: int) -> None:
         self._connection = connection
         again = "" if connection not in self._known else ", continued"
-        self._known.put(connection, True)
+        self._known.add(connection)
         self._writer.line([(f"── connection {connection}{again}: {event.tuple_in}", "bold magenta")])
 
     def _time(self, event: HookEvent) -> str:

@@ -11,8 +11,7 @@ from ctctl.fleet import tables as lake_tables
 from ctctl.fleet.nat import nat_rows
 from ctctl.tables.show.arrow import Stamp
 from ctctl.tables.sources.listings import Listings
-from ctctl.tables.sources.nat_listed import ListedNat
-from tests.unit.test_nat_rows import AGES, Drawn, tables
+from tests.support.drawn_nat import Drawn, listed, tables
 
 pytest.importorskip("pyarrow", reason="lakes need pyarrow (ctctl[fleet])")
 
@@ -21,25 +20,18 @@ MADE = datetime(2026, 1, 15, 10, 15, 30, tzinfo=UTC)
 
 @given(tables())
 def test_as_entry_by_entry(drawn: Drawn) -> None:
-    found, clock, now, names, shows_ct = drawn
-    listed = ListedNat()
-    for family, pairs in found.items():
-        part = listed.part(family, shows_ct=shows_ct)
-        for at, (key, value) in enumerate(dict(pairs).items()):
-            part.keys += key
-            part.values += value
-            if shows_ct is not None:
-                part.ages.append(AGES[at % len(AGES)])
+    found, clock, now, names, _shows_ct = drawn
+    made = listed(drawn)
     stamp = Stamp("prod", "node1", MADE, "abc", None, names)
     columns = lake_tables.TABLES["nat"]
-    kept = listed.tables()
+    kept = made.tables()
     assert kept is not None
     ours = [row for table in nat_rows(kept, columns, stamp, (clock, now)) for row in table.to_pylist()]
-    one_by_one = Listings(nat_entries=listed.entries())
+    one_by_one = Listings(nat_entries=made.entries())
     theirs = [
         row for table in lake_tables.listing_rows("nat", one_by_one, stamp, (clock, now)) for row in table.to_pylist()
     ]
-    assert len(ours) == len(theirs) == len(listed)
+    assert len(ours) == len(theirs) == len(made)
 
     def by_key(row: dict[str, object]) -> str:
         return repr(row)

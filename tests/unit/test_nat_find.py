@@ -11,21 +11,7 @@ from ctctl.model.tuples import FlowTuple
 from ctctl.tables.nat_find import NatFinder
 from ctctl.tables.sources.base import Source
 from ctctl.tables.sources.listings import Listings
-from ctctl.tables.sources.nat_listed import ListedNat
-from tests.unit.test_nat_rows import AGES, Drawn, tables
-
-
-def listed(drawn: Drawn) -> ListedNat:
-    found, _clock, _now, _names, shows_ct = drawn
-    made = ListedNat()
-    for family, pairs in found.items():
-        part = made.part(family, shows_ct=shows_ct)
-        for at, (key, value) in enumerate(dict(pairs).items()):
-            part.keys += key
-            part.values += value
-            if shows_ct is not None:
-                part.ages.append(AGES[at % len(AGES)])
-    return made
+from tests.support.drawn_nat import Drawn, listed, tables
 
 
 def source_of(listings: Listings) -> Source:
@@ -46,13 +32,13 @@ def test_as_going_through_all(kept: str, drawn: Drawn, data: st.DataObject) -> N
     flows = [entry.tuple for entry in entries]
     addresses = [address for entry in entries for address in (entry.tuple.src, entry.tuple.dst, entry.to_addr)]
     for flow in [*flows, *(flow.reversed() for flow in flows)]:
-        assert list(finder.of(flow)) == [entry for entry in entries if entry.tuple == flow]
+        assert finder.of([flow]) == [entry for entry in entries if entry.tuple == flow]
     for address in addresses:
         assert list(finder.with_address(address)) == [entry for entry in entries if _has(entry, address)]
     if flows:
         flow = data.draw(st.sampled_from(flows))
         other = FlowTuple(flow.proto, flow.src, flow.src_port ^ 1, flow.dst, flow.dst_port)
-        assert list(finder.of(other)) == [entry for entry in entries if entry.tuple == other]
+        assert finder.of([other]) == [entry for entry in entries if entry.tuple == other]
 
 
 def _has(entry: NatEntry, address: object) -> bool:

@@ -22,26 +22,11 @@ from ctctl.services.nat_form import NatForm
 from ctctl.services.nat_rows import Listed, write_tables
 from ctctl.services.show_nat import nat_view
 from ctctl.tables.sources.nat_listed import NatColumns
-from tests.support.drawn import nat_records
+from tests.support.drawn_nat import AGES, Drawn, tables
 
-#: Of a listing's entries: a clock that was set back made one of them negative.
-AGES = [72, 0, -5, 90_061]
-NAMES = {"10.0.0.1": "ns/pod1", "fd00::1": "ns/pod6"}
 VIEW = nat_view({}, Clock(), None)
 #: every field that --fields and --sort take
 NAMED = [column.name for column in (*VIEW.columns, *VIEW.extra)]
-#: keys and values by family, the clock, its now, names, and what a listing shows (None: it is no listing)
-Drawn = tuple[dict[int, list[tuple[bytes, bytes]]], Clock, int | None, dict[str, str], bool | None]
-
-
-@st.composite
-def tables(draw: st.DrawFn) -> Drawn:
-    found = {
-        family: draw(st.lists(nat_records(family), max_size=4)) for family in draw(st.sampled_from([[4], [6], [4, 6]]))
-    }
-    clock = draw(st.sampled_from([Clock(), Clock(hz=250)]))
-    now, names = draw(st.sampled_from([None, 0, 1000, 2**31])), draw(st.sampled_from([{}, NAMES]))
-    return found, clock, now, names, draw(st.sampled_from([None, True, False]))
 
 
 class Screen(io.StringIO):

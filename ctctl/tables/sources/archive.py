@@ -132,9 +132,9 @@ class _Dumps:
             part.facts.made_unix = made_by_name(str(path))
             for host, one in part.by_host(None).items():
                 self.members.add(path, one, host)
-            more, self._dumps = self.members.count > self._dumps, self.members.count
-            new, self._nodes = self.members.nodes - self._nodes, self.members.nodes
-            budget.spend(_NODE_WORK * more + allowance().a_node * new)
+            dumps, nodes = self.members.count - self._dumps, self.members.nodes - self._nodes
+            self._dumps, self._nodes = self.members.count, self.members.nodes
+            budget.spend(_NODE_WORK * (dumps > 0) + allowance().a_node * nodes)
 
     def _kept(self, stream: Prefixed, name: str, part: Dump, budget: Budget) -> Reader:
         """The file's stream; one that may hold names is read, and kept, as far as the limits go."""

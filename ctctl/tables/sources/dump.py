@@ -32,13 +32,6 @@ MAX_HOSTS, MAX_NAME, _HOST_WORK = 500, 253, 4000
 #: What a record costs that was recognised and is none.
 _LOSS_WORK = 60
 _BATCH = 16384
-
-
-def host_work() -> int:
-    """What another machine of a file costs, with what is done with each once it is read."""
-    return _HOST_WORK + allowance().a_node
-
-
 #: so many records and more are merged in one pass
 _MANY = 4096
 #: a table of so many records is kept as matrices too
@@ -49,6 +42,11 @@ _REPORTS = struct.Struct("<II")
 _REPORTS_AT = CT_ENTRY_LAST_TX_REPORT
 #: no clock of a machine gets here
 _NO_TIME = 0xFFFFFF00
+
+
+def host_work() -> int:
+    """What another machine of a file costs, with what is done with each once it is read."""
+    return _HOST_WORK + allowance().a_node
 
 
 @dataclass(slots=True)
@@ -271,9 +269,9 @@ class Dump:
     #: the file itself is cut off or damaged, whatever it was
     broken: bool = False
     skipped: int = 0
+    skipped_first: str = ""
     #: whether there are records of a map that nothing is known of
     unknown_map: bool = False
-    skipped_first: str = ""
     parts: list[Listings] = field(default_factory=list)
     #: names of pinned maps that were dumped, be they of a kind that is read or not
     pins: dict[str, None] = field(default_factory=dict)

@@ -134,7 +134,7 @@ class Members:
     folders: dict[Way, _Place] = field(default_factory=dict)
     #: what could not be read of files of which nothing else is known
     loose: list[str] = field(default_factory=list)
-    #: how many dumps there are, each perhaps a node's, and how many of them are, by what is in them
+    #: how many dumps there are, each perhaps a node's, and how many of these have what only a node's has
     count: int = 0
     nodes: int = 0
 

@@ -95,7 +95,7 @@ def _offer_listings(source: Source, head: dict[str, Any], frames: Callable[[], I
     def some(node: str | None, kinds: tuple[str, ...]) -> Listings:
         known = node or "" if (node or "") in lists else next(iter(lists), "")
         found = _listings_of(lists.get(known, {}))
-        if "nat" in kinds and not _kept_as_bytes(found, snat(node) if _only_frames(head) else []):
+        if "nat" in kinds and not _keep_bytes(found, snat(node) if _only_frames(head) else []):
             found.nat_entries.extend(entry for at, entry in _nat_entries(frames(), head) if at in (known, node or ""))
         return found
 
@@ -122,8 +122,8 @@ def _only_frames(head: dict[str, Any]) -> bool:
     return bool(head.get("nat")) and head.get("nat_texts") is False
 
 
-def _kept_as_bytes(found: Listings, tables: list[NatTable]) -> bool:
-    """Whether the SNAT entries are in ``found`` as bytes now: those of tables of the usual names."""
+def _keep_bytes(found: Listings, tables: list[NatTable]) -> bool:
+    """Put SNAT entries in as their bytes. False, with nothing done, where a table is not called as such are."""
     from ctctl.abi import pins
 
     if not tables or any(table.name != pins.SNAT_TABLES[table.family] for table in tables):
